@@ -71,8 +71,7 @@ class OrderProfile:
     contents: LocalRef | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(Struct, frozen=True):
     """An account and the profile whose directory it uses."""
 
     profile: Profile

@@ -152,9 +152,14 @@ class Profiles:
             if self._profiles.outage_seconds():
                 raise Unavailable("The server cannot read its configuration at the moment.", _COLD)
             return None
-        if not is_true(resource.status.conditions, READY) or not may_enroll(resource):
-            raise not_ready(namespace, name)
-        return self._compile_once(resource, resource.spec.enrollment.acme)
+        policy = self._policies.get(namespace, resource.spec.policy_ref.name)
+        authority = self._authorities.get(namespace, resource.issuer_name)
+        known = self._compiled.get((namespace, name))
+        # Another version of a part is another object, and what is asked for with every request must be cheap.
+        if known is None or known[0][0] is not resource or known[0][1] is not policy or known[0][2] is not authority:
+            parts = _require_ready(resource, policy, authority)
+            known = self._compiled[namespace, name] = parts, _compile(*parts, resource.spec.enrollment.acme)
+        return known[1]
 
     def enrollment(self, namespace: str, name: str) -> AcmeEnrollment | None:
         """How ACME clients enroll with the profile, ready or not; None: there is no such profile.
@@ -171,24 +176,22 @@ class Profiles:
         if self._profiles.unreadable(namespace, name) is not None:
             raise Unavailable(f"Profile {namespace}/{name} cannot be read.", _NOT_READY)
 
-    def _compile_once(self, resource: CertificateProfile, acme: AcmeEnrollment) -> Profile:
-        namespace, name = resource.metadata.namespace, resource.metadata.name
-        policy = self._policies.get(namespace, resource.spec.policy_ref.name)
-        authority = self._authorities.get(namespace, resource.issuer_name)
-        if policy is None or authority is None:
-            raise NotReady(
-                f"Profile {namespace}/{name} refers to a policy or CA that is missing or unreadable.",
-                _NOT_READY,
-            )
-        if is_reduced(policy):
-            # The operator has not seen yet that the profile uses it.
-            raise NotReady(f"Profile {namespace}/{name} is not ready.", _COLD)
-        known = self._compiled.get((namespace, name))
-        # Another version of a part is another object, and what is asked for with every request must be cheap.
-        if known is None or known[0][0] is not resource or known[0][1] is not policy or known[0][2] is not authority:
-            parts = resource, policy, authority
-            known = self._compiled[namespace, name] = (parts, _compile(*parts, acme))
-        return known[1]
+
+def _require_ready(
+    resource: CertificateProfile, policy: CertificatePolicy | None, authority: CertificateAuthority | None
+) -> _Parts:
+    """The parts of a profile, if clients can use it. Raises NotReady."""
+    namespace, name = resource.metadata.namespace, resource.metadata.name
+    if not is_true(resource.status.conditions, READY) or not may_enroll(resource):
+        raise not_ready(namespace, name)
+    if policy is None or authority is None:
+        raise NotReady(
+            f"Profile {namespace}/{name} refers to a policy or CA that is missing or unreadable.", _NOT_READY
+        )
+    if is_reduced(policy):
+        # The operator has not seen yet that the profile uses it.
+        raise NotReady(f"Profile {namespace}/{name} is not ready.", _COLD)
+    return resource, policy, authority
 
 
 def _compile(

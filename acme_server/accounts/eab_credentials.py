@@ -26,7 +26,7 @@ from kms.cluster import errors
 from kms.cluster.client import Cluster
 from kms.cluster.informer import Informer
 from kms.pki.policy import Narrowing
-from kms.resources.accounts import ACMEAccount
+from kms.resources.accounts import ACMEAccount, CredentialRecord
 from kms.resources.client_namespaces import Clients, clients_of, clients_of_record
 from kms.resources.compile import InvalidRules, compile_narrowing
 from kms.resources.core import Secret
@@ -161,12 +161,7 @@ class EABCredentials:
 
     def clients(self, account: ACMEAccount) -> Clients | None:
         """The clients of the account's credential, as it is now or, if it is gone, said last; None: it has none."""
-        binding, credential, last = account.spec.external_account, self.of_account(account), last_record(account)
-        if credential is not None:
-            return clients_of(credential, profile_namespace=account.metadata.namespace)
-        if binding is None or last is None:
-            return None
-        return clients_of_record(binding, last, profile_namespace=account.metadata.namespace)
+        return _clients(account, self.of_account(account), last_record(account))
 
     async def admit(self, account: ACMEAccount, acme: AcmeEnrollment) -> None:
         """Raise Refused (unauthorized) if the account's credential is suspended or gone, so that it may not act.
@@ -176,11 +171,11 @@ class EABCredentials:
         Raises Unavailable, also for a credential that was deleted a moment ago, cannot be read, or is in a namespace
         that this server does not watch.
         """
-        binding, clients = account.spec.external_account, self.clients(account)
+        binding, credential, last = account.spec.external_account, self.of_account(account), last_record(account)
+        clients = _clients(account, credential, last)
         if binding is None or clients is None:
             return
         self._namespaces.admit(clients, _profile_of(account), acme)
-        credential, last = self.of_account(account), last_record(account)
         is_current = self._credentials.synced.is_set() and not self._credentials.outage_seconds()
         # One that is not cached may be in a namespace that is not watched, unless the record says that it is gone.
         is_known = credential is not None or (last is not None and last.state == "Deleted")
@@ -263,6 +258,16 @@ class EABCredentials:
 
 def _profile_of(account: ACMEAccount) -> Key:
     return account.metadata.namespace, account.spec.profile_ref.name
+
+
+def _clients(account: ACMEAccount, credential: EABCredential | None, last: CredentialRecord | None) -> Clients | None:
+    """The clients of the account's credential; `last` is what it said last."""
+    binding = account.spec.external_account
+    if credential is not None:
+        return clients_of(credential, profile_namespace=account.metadata.namespace)
+    if binding is None or last is None:
+        return None
+    return clients_of_record(binding, last, profile_namespace=account.metadata.namespace)
 
 
 def _narrowing(names: NameRules, credential: str) -> Narrowing:

@@ -6,21 +6,24 @@ depth of its input. Its base64 decoder skips what it does not know. All of that 
 
 from __future__ import annotations
 
+import binascii
 import json
 import re
 import string
-from binascii import a2b_base64
 from typing import Any, NoReturn
+
+import msgspec
 
 from acme_server.problems import ProblemType, Refused
 
 MAXIMUM_DEPTH = 16
 """Nesting of arrays and objects."""
 
-_BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
 _LAST = (string.ascii_letters + string.digits + "-_", (), "AQgw", "AEIMQUYcgkosw048")
 """By the length modulo four: the last characters that leave no bits over. A remainder of one is impossible."""
-_TO_BASE64 = bytes.maketrans(b"-_", b"+/")
+_TO_BASE64 = bytes.maketrans(b"-_+/=", b"+/!!!")
+"""To the alphabet of base64, without the characters that only that one has."""
+_PADDING = (b"", b"", b"==", b"=")
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 
 
@@ -35,12 +38,16 @@ def base64url(text: object, what: str) -> bytes:
     Padding, white space, other alphabets and stray bits at the end are refused: every value has one spelling.
     `what` names the value in the refusal.
     """
-    if not isinstance(text, str) or not _BASE64URL.fullmatch(text):
+    if not isinstance(text, str):
         raise malformed(f"{what} is not unpadded base64url.")
-    if text[-1:] not in _LAST[len(text) % 4]:
+    remainder = len(text) % 4
+    try:
+        octets = binascii.a2b_base64(text.encode("ascii").translate(_TO_BASE64) + _PADDING[remainder], strict_mode=True)
+    except ValueError:  # another alphabet, or not ASCII
+        raise malformed(f"{what} is not unpadded base64url.") from None
+    if text[-1:] not in _LAST[remainder]:
         raise malformed(f"{what} is not canonical base64url.")
-    # The form is checked: the decoder need not be strict, and ignores the padding that is too much.
-    return a2b_base64(text.encode().translate(_TO_BASE64) + b"==")
+    return octets
 
 
 def json_object(data: bytes, what: str) -> dict[str, Any]:
@@ -48,6 +55,8 @@ def json_object(data: bytes, what: str) -> dict[str, Any]:
 
     `what` names the document in the refusal.
     """
+    if (texts := _plain_object(data)) is not None:
+        return texts
     try:
         # The depth is checked first: the decoder would recurse.
         if _too_deep(data):
@@ -79,6 +88,20 @@ def _too_deep(data: bytes) -> bool:
     return False
 
 
+def _plain_object(data: bytes) -> dict[str, Any] | None:
+    """An object of texts without escapes, as most documents are, in a fraction of the time; None: it is not one.
+
+    Each of its texts has two quotation marks, so their number shows whether a member occurs twice.
+    """
+    if b"\\" in data:
+        return None
+    try:
+        members = _texts.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return members if data.count(b'"') == 4 * len(members) else None
+
+
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
@@ -90,4 +113,5 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
+_texts = msgspec.json.Decoder(dict[str, str])
 _decode = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=_no_constant).decode

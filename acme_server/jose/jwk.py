@@ -1,13 +1,13 @@
 """Account keys: public JSON Web Keys (RFC 7517), which of them we accept and how they are named (RFC 7638).
 
-josepy builds the keys and their thumbprints; what it tolerates is refused before it sees a JWK.
+josepy reads the keys; what it tolerates is refused before it sees a JWK.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -16,25 +16,24 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from josepy.errors import Error
-from josepy.json_util import decode_b64jose, encode_b64jose
-from josepy.jwk import JWK, JWKEC, JWKRSA
+from josepy.json_util import encode_b64jose
+from josepy.jwk import JWKEC, JWKRSA
 
 from acme_server.jose.decoding import base64url, json_object, malformed
+from acme_server.jose.signatures import Verifier as Verifier
+from acme_server.jose.signatures import Verify, verifiers
 from acme_server.problems import ProblemType, Refused
 from kms.pki.weak_ed25519 import ed25519_weakness
 from kms.pki.weak_rsa import rsa_weakness
 
-Verifier = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
-
-RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256")
 _RSA_BITS = range(2048, 4096 + 1)
 _RSA_EXPONENTS = range(65537, 2**32, 2)
 _ED25519_OCTETS = 32
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
-_CURVES: Mapping[str, tuple[int, str]] = MappingProxyType(
-    {"P-256": (32, "ES256"), "P-384": (48, "ES384"), "P-521": (66, "ES512")}
-)
-"""The octets of a coordinate, and the algorithm."""
+_CURVES: Mapping[str, int] = MappingProxyType({"P-256": 32, "P-384": 48, "P-521": 66})
+"""The octets of a coordinate."""
+_CURVE_NAMES: Mapping[str, str] = MappingProxyType({"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"})
+"""The names of curves in JWKs, by those of cryptography."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,35 +41,18 @@ class AccountKey:
     """The public key of an account.
 
     `jwk` is its canonical JSON, the required members alone in the order of RFC 7638; `thumbprint` the base64url digest
-    of that; `algorithms` are those that fit the key.
+    of that; `verifiers` verify the signatures of the algorithms that fit the key.
     """
 
     public_key: Verifier
     jwk: str
     thumbprint: str
-    algorithms: tuple[str, ...]
+    verifiers: Mapping[str, Verify] = field(repr=False, compare=False)
 
-
-class JWKOKP(JWK):
-    """An Ed25519 key (RFC 8037); josepy has no keys of this type."""
-
-    typ = "OKP"
-    __slots__ = ("key",)
-    required = ("crv", JWK.type_field_name, "x")
-    key: Ed25519PublicKey
-
-    def fields_to_partial_json(self) -> dict[str, Any]:
-        """The members beside `kty`."""
-        return {"crv": "Ed25519", "x": encode_b64jose(self.key.public_bytes_raw())}
-
-    @classmethod
-    def fields_from_json(cls, jobj: Mapping[str, Any]) -> JWKOKP:
-        """The key with these members."""
-        return cls(key=Ed25519PublicKey.from_public_bytes(decode_b64jose(jobj["x"])))
-
-    def public_key(self) -> JWKOKP:
-        """This key: it is public."""
-        return self
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        """The algorithms that fit the key."""
+        return tuple(self.verifiers)
 
 
 def account_key(jwk: object) -> AccountKey:
@@ -100,20 +82,32 @@ def stored_account_key(jwk: str) -> AccountKey:
 
 def thumbprint(public_key: object) -> str | None:
     """The thumbprint of a key (RFC 7638); None for a type of key that no account can have."""
-    model: JWK
+    jwk = _canonical(public_key)
+    return None if jwk is None else _digest(jwk)
+
+
+def _canonical(public_key: object) -> str | None:
+    """The JWK of which a thumbprint is the digest (RFC 7638, 3; RFC 8037, 2); None as for `thumbprint`."""
     match public_key:
+        case EllipticCurvePublicKey() if curve := _CURVE_NAMES.get(public_key.curve.name):
+            point, octets = public_key.public_numbers(), _CURVES[curve]
+            return f'{{"crv":"{curve}","kty":"EC","x":"{_number(point.x, octets)}","y":"{_number(point.y, octets)}"}}'
         case RSAPublicKey():
-            model = JWKRSA(key=public_key)
-        case EllipticCurvePublicKey():
-            model = JWKEC(key=public_key)
+            numbers = public_key.public_numbers()
+            return f'{{"e":"{_number(numbers.e)}","kty":"RSA","n":"{_number(numbers.n)}"}}'
         case Ed25519PublicKey():
-            model = JWKOKP(key=public_key)
+            return f'{{"crv":"Ed25519","kty":"OKP","x":"{encode_b64jose(public_key.public_bytes_raw())}"}}'
         case _:
             return None
-    try:
-        return encode_b64jose(model.thumbprint())
-    except (ValueError, Error):  # another curve
-        return None
+
+
+def _number(value: int, octets: int | None = None) -> str:
+    """The number in base64url, in that many octets; None: in as many as it needs (RFC 7518, 2)."""
+    return encode_b64jose(value.to_bytes(octets or (value.bit_length() + 7) // 8, "big"))
+
+
+def _digest(jwk: str) -> str:
+    return encode_b64jose(hashlib.sha256(jwk.encode()).digest())
 
 
 def _rsa(jwk: Mapping[str, Any]) -> AccountKey:
@@ -125,29 +119,25 @@ def _rsa(jwk: Mapping[str, Any]) -> AccountKey:
     # The weaknesses are those of the modulus; account keys may have more exponents than certificate keys.
     if weakness := rsa_weakness(n, 65537):
         raise _bad_key(f"The RSA key is not accepted: {weakness}.")
-    model = JWKRSA.fields_from_json(jwk)
-    return _make_account_key(model, model.key.public_numbers().public_key(), RSA_ALGORITHMS)
+    return _make_account_key(JWKRSA.fields_from_json(jwk).key.public_numbers().public_key())
 
 
 def _ec(jwk: Mapping[str, Any]) -> AccountKey:
     name = jwk.get("crv")
     if not isinstance(name, str) or name not in _CURVES:
         raise _bad_key("The curve of the key is not supported; use P-256, P-384 or P-521.")
-    octets, algorithm = _CURVES[name]
     for member in ("x", "y"):
-        _check_coordinate(jwk, member, octets)
-    model = JWKEC.fields_from_json(jwk)
-    return _make_account_key(model, model.key.public_numbers().public_key(), (algorithm,))
+        _check_coordinate(jwk, member, _CURVES[name])
+    return _make_account_key(JWKEC.fields_from_json(jwk).key.public_numbers().public_key())
 
 
 def _okp(jwk: Mapping[str, Any]) -> AccountKey:
     if jwk.get("crv") != "Ed25519":
         raise _bad_key("The curve of the key is not supported; use Ed25519.")
-    _check_coordinate(jwk, "x", _ED25519_OCTETS)
-    model = JWKOKP.fields_from_json(jwk)
-    if weakness := ed25519_weakness(model.key.public_bytes_raw()):
+    octets = _check_coordinate(jwk, "x", _ED25519_OCTETS)
+    if weakness := ed25519_weakness(octets):
         raise _bad_key(f"The Ed25519 key is not accepted: {weakness}.")
-    return _make_account_key(model, model.key, ("EdDSA",))
+    return _make_account_key(Ed25519PublicKey.from_public_bytes(octets))
 
 
 _KINDS: Mapping[str, Callable[[Mapping[str, Any]], AccountKey]] = MappingProxyType(
@@ -167,18 +157,22 @@ def _octets(jwk: Mapping[str, Any], member: str, longest: int) -> bytes:
     return octets
 
 
-def _check_coordinate(jwk: Mapping[str, Any], member: str, size: int) -> None:
-    """Check that a value has exactly the length of its field (RFC 7518, 6.2.1.2; RFC 8037, 2). Raises Refused."""
+def _check_coordinate(jwk: Mapping[str, Any], member: str, size: int) -> bytes:
+    """The value, if it has exactly the length of its field (RFC 7518, 6.2.1.2; RFC 8037, 2). Raises Refused."""
     text = jwk.get(member)
     if isinstance(text, str) and len(text) > size * 2:
         raise _bad_key(f"The member {member} of the jwk is too long.")
-    if len(base64url(text, f"The member {member} of the jwk")) != size:
+    octets = base64url(text, f"The member {member} of the jwk")
+    if len(octets) != size:
         raise _bad_key(f"The member {member} of the jwk does not have {size} octets.")
+    return octets
 
 
-def _make_account_key(model: JWK, key: Verifier, algorithms: tuple[str, ...]) -> AccountKey:
-    jwk = json.dumps(model.to_json(), separators=(",", ":"), sort_keys=True)
-    return AccountKey(key, jwk, encode_b64jose(model.thumbprint()), algorithms)
+def _make_account_key(key: Verifier) -> AccountKey:
+    jwk = _canonical(key)
+    if jwk is None:
+        raise ValueError("not a key of an account")
+    return AccountKey(key, jwk, _digest(jwk), verifiers(key))
 
 
 def _bad_key(detail: str) -> Refused:

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS, PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
 
 from acme_server.jose.decoding import base64url, json_object, malformed
-from acme_server.jose.jwk import AccountKey, Verifier
+from acme_server.jose.jwk import AccountKey
+from acme_server.jose.signatures import ALGORITHMS as ALGORITHMS
 from acme_server.problems import ProblemType, Refused
-
-_Verify = Callable[[Verifier, bytes, bytes], None]
-"""(key, signature, message); raises InvalidSignature, also where the key is of another type."""
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -88,7 +79,7 @@ def envelope(members: Mapping[str, Any], what: str) -> Envelope:
     )
 
 
-def algorithm_of(header: Mapping[str, Any], accepted: Mapping[str, Any]) -> str:
+def algorithm_of(header: Mapping[str, Any], accepted: Collection[str]) -> str:
     """The alg of a header. Raises Refused: malformed if it is missing, badSignatureAlgorithm if it is unknown."""
     algorithm = header.get("alg")
     if not isinstance(algorithm, str):
@@ -117,10 +108,11 @@ def verify(request: SignedRequest, key: AccountKey) -> None:
 
 def verify_signature(key: AccountKey, algorithm: str, signature: bytes, signed: bytes, what: str) -> None:
     """Check that `key` has signed `signed`; `what` names the document in the refusal, which is that of `verify`."""
-    if algorithm not in key.algorithms:
+    verify_ = key.verifiers.get(algorithm)
+    if verify_ is None:
         raise _bad_algorithm("The signature algorithm does not fit the key.", key.algorithms)
     try:
-        ALGORITHMS[algorithm](key.public_key, signature, signed)
+        verify_(signature, signed)
     except InvalidSignature:
         raise malformed(f"The signature of {what} is not valid.") from None
 
@@ -134,66 +126,9 @@ def _nonce_of(header: Mapping[str, Any]) -> str:
     return nonce
 
 
-def _bad_algorithm(detail: str, accepted: Mapping[str, Any] | tuple[str, ...]) -> Refused:
+def _bad_algorithm(detail: str, accepted: Collection[str]) -> Refused:
     return Refused(
         ProblemType.BAD_SIGNATURE_ALGORITHM,
         f"{detail} Use one of {', '.join(accepted)}.",
         members={"algorithms": list(accepted)},
     )
-
-
-def _pkcs1(hash_: HashAlgorithm) -> _Verify:
-    padding = PKCS1v15()
-
-    def verify_(key: Verifier, signature: bytes, message: bytes) -> None:
-        if not isinstance(key, RSAPublicKey):
-            raise InvalidSignature
-        key.verify(signature, message, padding, hash_)
-
-    return verify_
-
-
-def _pss(hash_: HashAlgorithm) -> _Verify:
-    padding = PSS(MGF1(hash_), hash_.digest_size)
-
-    def verify_(key: Verifier, signature: bytes, message: bytes) -> None:
-        if not isinstance(key, RSAPublicKey):
-            raise InvalidSignature
-        key.verify(signature, message, padding, hash_)
-
-    return verify_
-
-
-def _ecdsa(hash_: HashAlgorithm, octets: int) -> _Verify:
-    algorithm = ECDSA(hash_)
-
-    def verify_(key: Verifier, signature: bytes, message: bytes) -> None:
-        # r and s side by side, each of full length (RFC 7518, 3.4); DER has another length. That both lie in
-        # [1, n-1] is part of the verification itself.
-        if not isinstance(key, EllipticCurvePublicKey) or len(signature) != 2 * octets:
-            raise InvalidSignature
-        r, s = int.from_bytes(signature[:octets], "big"), int.from_bytes(signature[octets:], "big")
-        key.verify(encode_dss_signature(r, s), message, algorithm)
-
-    return verify_
-
-
-def _eddsa(key: Verifier, signature: bytes, message: bytes) -> None:
-    if not isinstance(key, Ed25519PublicKey):
-        raise InvalidSignature
-    key.verify(signature, message)
-
-
-ALGORITHMS: Mapping[str, _Verify] = MappingProxyType(
-    {
-        "ES256": _ecdsa(SHA256(), 32),
-        "ES384": _ecdsa(SHA384(), 48),
-        "ES512": _ecdsa(SHA512(), 66),
-        "EdDSA": _eddsa,
-        "RS256": _pkcs1(SHA256()),
-        "RS384": _pkcs1(SHA384()),
-        "RS512": _pkcs1(SHA512()),
-        "PS256": _pss(SHA256()),
-    }
-)
-"""The signature algorithms of requests: no MAC, no `none`."""

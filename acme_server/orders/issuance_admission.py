@@ -6,6 +6,7 @@ stored.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from datetime import datetime
 from functools import partial
 
@@ -148,7 +149,10 @@ class IssuanceAdmission:
         key = thumbprint(request.public_key)
         if key is None:
             return
-        read = partial(self._accounts.read_live, caller.profile.namespace, account_name(*caller.profile.key, key))
+
+        def read() -> Awaitable[ACMEAccount | None]:
+            return self._accounts.read_live(caller.profile.namespace, account_name(*caller.profile.key, key))
+
         if key == caller.account.thumbprint or await self._account_keys.is_account_key(key, read):
             raise Refused(ProblemType.BAD_CSR, "The key of the certificate request is the key of an ACME account.")
 

@@ -232,7 +232,7 @@ class Orders:
         return await self._store.change(order, partial(transitions.expired, now=now))
 
     async def _relinquish_lost(self, order: ACMEOrder) -> ACMEOrder:
-        if order.status.state not in transitions.OPEN_STATES:
+        if not order.spec.authorized or order.status.state not in transitions.OPEN_STATES:
             return order
         lost = await self._authorization_reuse.find_known_lost(order)
         if not lost:

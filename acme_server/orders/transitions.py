@@ -59,6 +59,8 @@ def begun(
     order: ACMEOrder, running: Mapping[ChallengeId, StoredProblem | None], *, attempt: str, now: datetime
 ) -> ACMEOrder:
     """Record that `attempt` is validating these challenges, with the failures so far."""
+    if not running:
+        return order
 
     def challenge(position: int, each: Challenge) -> Challenge:
         id_ = ChallengeId(position, each.type)
@@ -72,6 +74,8 @@ def begun(
 
 def shown_as_running(order: ACMEOrder, running: Mapping[ChallengeId, StoredProblem | None]) -> ACMEOrder:
     """The order as a client sees it while these challenges are being validated. For answers, never for the store."""
+    if not running:
+        return order
 
     def challenge(position: int, each: Challenge) -> Challenge:
         id_ = ChallengeId(position, each.type)

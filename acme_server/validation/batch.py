@@ -43,7 +43,8 @@ class Batch:
         """A client has asked for the state of the order."""
         if self._polled is None:
             self._polled = now
-        self._changed.set()
+            if self.outcomes:  # else nothing is due earlier than it was
+                self._changed.set()
 
     def drain(self) -> None:
         """Store outcomes as soon as nothing is running."""
@@ -93,11 +94,12 @@ class Batch:
             if due is not None and loop.time() >= due:
                 return
             self._changed.clear()
+            timer = None if due is None else loop.call_at(due, self._changed.set)
             try:
-                async with asyncio.timeout_at(due):
-                    await self._changed.wait()
-            except TimeoutError:
-                continue
+                await self._changed.wait()
+            finally:
+                if timer is not None:
+                    timer.cancel()
 
     def _due(self) -> float | None:
         """When to store; None: not before something changes."""

@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
 from types import MappingProxyType
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -33,9 +35,19 @@ _SERIAL_BITS = 127
 _END_OF_TIME = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 """The date that means "no end" in X.509 (RFC 5280, 4.1.2.5)."""
 Hash = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
+_Extension = x509.Extension[x509.ExtensionType]
+_KEPT_EXTENSIONS = 64
 _HASH_BY_CURVE_SIZE: Mapping[int, Hash] = MappingProxyType(
     {256: hashes.SHA256(), 384: hashes.SHA384(), 521: hashes.SHA512()}
 )
+
+
+class _Extensions(NamedTuple):
+    """Encoded extensions: those before the names of key, CA and subject, that of the CA's key, and those after."""
+
+    first: tuple[_Extension, ...]
+    authority: _Extension
+    last: tuple[_Extension, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +68,22 @@ class Signer:
     """The CA's certificate and those above it in PEM, as they follow an end entity's certificate."""
     signs_lists: bool = field(init=False, repr=False, compare=False)
     """Whether the CA may sign revocation lists too: cRLSign, or no key usage at all (RFC 5280, 4.2.1.3)."""
+    extensions: Callable[[frozenset[str], str, str | None, str | None], _Extensions] = field(
+        init=False, repr=False, compare=False
+    )
+    """What certificates have alike, by usages, algorithm of the key, and URLs; the last ones used are kept."""
 
     def __post_init__(self) -> None:
         certificates = (self.certificate, *self.issuers)
+        identifier, signs_lists = authority_key_identifier(self.certificate), may_sign_lists(self.certificate)
         derived = {
             "not_after": min(each.not_valid_after_utc for each in certificates),
-            "authority_key_identifier": authority_key_identifier(self.certificate),
+            "authority_key_identifier": identifier,
             "chain": "".join(map(certificate_pem, chain_for_clients(certificates))),
-            "signs_lists": may_sign_lists(self.certificate),
+            "signs_lists": signs_lists,
+            "extensions": lru_cache(maxsize=_KEPT_EXTENSIONS)(
+                partial(_extensions, authority=identifier, signs_lists=signs_lists)
+            ),
         }
         for name, value in derived.items():
             object.__setattr__(self, name, value)
@@ -112,30 +132,19 @@ def sign_leaf(template: LeafTemplate, signer: Signer) -> x509.Certificate:
         raise ValueError(f"there are no usages {sorted(unknown)} for end entities")
     _check_lifetime(template.not_before, template.not_after, signer)
     subject = subject_name(template.common_name, template.subject)
-    usage, purposes = key_usage(template.usages, algorithm), extended_key_usage(template.usages)
+    first, authority, last = signer.extensions(template.usages, algorithm, template.crl_url, template.ca_url)
+    key_identifier = x509.SubjectKeyIdentifier.from_public_key(template.public_key)
+    names = _alternative_names(template.names)
+    own = x509.Extension(key_identifier.oid, False, key_identifier), x509.Extension(names.oid, len(subject) == 0, names)
     builder = (
-        x509.CertificateBuilder()
+        x509.CertificateBuilder(extensions=[*first, own[0], authority, own[1], *last])
         .issuer_name(signer.certificate.subject)
         .subject_name(subject)
         .public_key(template.public_key)
         .serial_number(template.serial)
         .not_valid_before(template.not_before)
         .not_valid_after(template.not_after)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     )
-    if usage is not None:
-        builder = builder.add_extension(usage, critical=True)
-    if purposes is not None:
-        builder = builder.add_extension(purposes, critical=False)
-    builder = (
-        builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(template.public_key), critical=False)
-        .add_extension(signer.authority_key_identifier, critical=False)
-        .add_extension(_alternative_names(template.names), critical=len(subject) == 0)
-    )
-    if template.crl_url is not None and signer.signs_lists:
-        builder = builder.add_extension(distribution_point(template.crl_url), critical=False)
-    if template.ca_url is not None:
-        builder = builder.add_extension(issuer_location(template.ca_url), critical=False)
     return sign(builder, signer.key)
 
 
@@ -270,6 +279,34 @@ def authority_key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdent
             raise ValueError("the key of the CA is neither RSA nor ECDSA nor Ed25519")
         return x509.AuthorityKeyIdentifier.from_issuer_public_key(public_key)
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+
+
+def _extensions(
+    usages: frozenset[str],
+    algorithm: str,
+    crl_url: str | None,
+    ca_url: str | None,
+    *,
+    authority: x509.AuthorityKeyIdentifier,
+    signs_lists: bool,
+) -> _Extensions:
+    usage, purposes = key_usage(usages, algorithm), extended_key_usage(usages)
+    first = [_encoded(x509.BasicConstraints(ca=False, path_length=None), critical=True)]
+    if usage is not None:
+        first.append(_encoded(usage, critical=True))
+    if purposes is not None:
+        first.append(_encoded(purposes, critical=False))
+    last = []
+    if crl_url is not None and signs_lists:
+        last.append(_encoded(distribution_point(crl_url), critical=False))
+    if ca_url is not None:
+        last.append(_encoded(issuer_location(ca_url), critical=False))
+    return _Extensions(tuple(first), _encoded(authority, critical=False), tuple(last))
+
+
+def _encoded(extension: x509.ExtensionType, *, critical: bool) -> _Extension:
+    """The extension as bytes, which cryptography does not encode again for each certificate."""
+    return x509.Extension(extension.oid, critical, x509.UnrecognizedExtension(extension.oid, extension.public_bytes()))
 
 
 def _check_lifetime(not_before: datetime, not_after: datetime, signer: Signer) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kms.pki.name_templates import NameTemplate, UnresolvedTemplate, dns_template, network_template
 from kms.pki.patterns import InvalidPattern
@@ -27,8 +28,7 @@ class UnknownNamespace(ValueError):
     """The names depend on a namespace that does not exist or is not known yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Clients:
+class Clients(NamedTuple):
     """The clients of one credential: `home` is the namespace of the credential, `namespace` theirs.
 
     With `shared` they are in several namespaces, and nothing tells in which.

@@ -180,8 +180,8 @@ class OrderSpec(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Raise ValueError for what no server writes: each rule in CEL would cost the API server more than this."""
         count = len(self.identifiers)
-        positions = [*(each.authorization for each in self.tokens), *(each.authorization for each in self.authorized)]
-        if any(position >= count for position in positions):
+        about: tuple[Token | Authorized, ...] = (*self.tokens, *self.authorized)
+        if any(each.authorization >= count for each in about):
             raise ValueError("each token and each proof must be for one of the identifiers")
         if self.preauthorization and count != 1:
             raise ValueError("an authorization before any order is for exactly one identifier")

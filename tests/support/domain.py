@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,7 @@ from acme_server.audit.stream import AuditStream, no_stream
 from acme_server.certificates.deleted_authorities import OWNER_INDEX, by_owner
 from acme_server.external import External
 from acme_server.jose.jwk import AccountKey, Verifier
+from acme_server.jose.signatures import Verify
 from acme_server.metrics import Metrics
 from acme_server.model import Caller, KeyHolder, Profile, RequestedIdentifier
 from acme_server.notifications.delivery import Pace as NotificationPace
@@ -151,7 +152,7 @@ class Key(AccountKey):
     public_key: Verifier = field(default_factory=lambda: pki.key(which="account").public_key())
     jwk: str = '{"kty":"EC"}'
     thumbprint: str = "9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
-    algorithms: tuple[str, ...] = ("ES256",)
+    verifiers: Mapping[str, Verify] = field(default_factory=dict)
 
 
 @dataclass

@@ -13,8 +13,7 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import dns.name
 import dns.rcode
@@ -55,8 +54,7 @@ class LookupFailed(Exception):
     """A lookup without a result. The message says why, without naming the servers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Records(Generic[T_co]):
+class Records(NamedTuple, Generic[T_co]):
     """The records of a name; `name_exists` tells a name without such records from one that does not exist."""
 
     name_exists: bool
@@ -95,33 +93,41 @@ class Resolver:
 
         Raises LookupFailed if there are none, or no server can answer.
         """
-        results = await asyncio.gather(self._lookup(name, "AAAA"), self._lookup(name, "A"), return_exceptions=True)
-        records = [each for each in results if not isinstance(each, BaseException)]
+        owner = _parse(name)
+        other = asyncio.create_task(self._try_lookup(owner, "A"))
+        try:
+            results = await self._try_lookup(owner, "AAAA"), await other
+        finally:
+            other.cancel()
+        records = [each for each in results if not isinstance(each, LookupFailed)]
         if found := [address for each in records for address in messages.addresses(each.values)]:
             return tuple(dict.fromkeys(found))[:_MAXIMUM_ADDRESSES]
         if not all(each.name_exists for each in records):
             raise LookupFailed(_NXDOMAIN)
         for each in results:
-            if isinstance(each, BaseException):
+            if isinstance(each, LookupFailed):
                 raise each
         raise LookupFailed("the name has no address (no A and no AAAA records)")
 
     async def txt(self, name: str) -> Records[bytes]:
         """Look up the TXT records of a DNS name, each as one string. Raises LookupFailed."""
-        found = await self._lookup(name, "TXT")
+        found = await self._lookup(_parse(name), "TXT")
         return Records(found.name_exists, messages.texts(found.values))
 
     async def caa(self, name: str) -> Records[Property]:
         """Look up the CAA records of the DNS name itself. Raises LookupFailed."""
-        found = await self._lookup(name, "CAA")
+        found = await self._lookup(_parse(name), "CAA")
         return Records(found.name_exists, messages.properties(found.values))
 
-    async def _lookup(self, name: str, type_: RecordType) -> Records[Rdata]:
-        """Look up the records, and follow aliases that the servers do not follow."""
+    async def _try_lookup(self, owner: dns.name.Name, type_: RecordType) -> Records[Rdata] | LookupFailed:
+        """The records, or why they could not be looked up."""
         try:
-            owner = messages.parse_name(name)
-        except ValueError as error:
-            raise LookupFailed("it is not a valid DNS name") from error
+            return await self._lookup(owner, type_)
+        except LookupFailed as error:
+            return error
+
+    async def _lookup(self, owner: dns.name.Name, type_: RecordType) -> Records[Rdata]:
+        """Look up the records, and follow aliases that the servers do not follow."""
         for _ in range(MAXIMUM_ALIASES):
             response = await self._ask(owner, type_)
             if response.alias is None:
@@ -163,6 +169,14 @@ class Resolver:
     def _query(self, name: dns.name.Name, type_: RecordType, *, edns: bool) -> Query:
         # Each attempt has an ID of its own: a late response to an earlier one does not match it.
         return messages.build_query(name, type_, int.from_bytes(self._entropy(2), "big"), edns=edns)
+
+
+def _parse(name: str) -> dns.name.Name:
+    """Raises LookupFailed."""
+    try:
+        return messages.parse_name(name)
+    except ValueError as error:
+        raise LookupFailed("it is not a valid DNS name") from error
 
 
 async def _exchange(server: Address, query: Query) -> Response:

@@ -8,15 +8,13 @@ each owner once, and no more names than chains of aliases need; the names of oth
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 import dns.exception
 import dns.flags
 import dns.name
-import dns.opcode
 import dns.rcode
 import dns.rdata
 import dns.rdataclass
@@ -49,6 +47,12 @@ _NO_QUESTION = frozenset({dns.rcode.FORMERR, dns.rcode.SERVFAIL, dns.rcode.NOTIM
 _ALIASES = frozenset({dns.rdatatype.CNAME, dns.rdatatype.DNAME})
 
 _POINTER = 0xC0
+_HEADER = 12
+_TO_QUESTION = bytes((_POINTER, _HEADER))
+"""The name of the question, as most servers spell it in their records: by a pointer (RFC 1035, 4.1.4)."""
+_RESPONSE, _RESPONSE_AND_OPCODE = 0x8000, 0xF800
+"""The flag of responses (QR), and what of the flags must be that alone: the opcode of queries is zero."""
+_TRUNCATED = int(dns.flags.TC)  # an int: the operators of enumerations are slow
 
 _Answers = Mapping[dns.name.Name, Mapping[int, list[Rdata]]]
 """Records by owner and type."""
@@ -62,18 +66,18 @@ class MalformedResponse(ValueError):
     """A response to the query that cannot be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """A query: its parts and its bytes."""
 
     id: int
     name: dns.name.Name
     type: dns.rdatatype.RdataType
     wire: bytes
+    question: bytes
+    """The part of `wire` that responses repeat."""
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """The records of a response, or `alias`: the end of a chain of aliases that the server did not follow."""
 
     rcode: int
@@ -97,10 +101,10 @@ def build_query(name: dns.name.Name, type_: RecordType, id_: int, *, edns: bool 
 
     dnspython's own messages compress names, which takes milliseconds for one of 127 labels.
     """
-    rdtype = dns.rdatatype.from_text(type_)
+    rdtype = dns.rdatatype.RdataType[type_]
     header = struct.pack("!HHHHHH", id_, dns.flags.RD, 1, 0, 0, 1 if edns else 0)
     question = (name.to_wire() or b"") + struct.pack("!HH", rdtype, dns.rdataclass.IN)
-    return Query(id_, name, rdtype, header + question + (_EDNS if edns else b""))
+    return Query(id_, name, rdtype, header + question + (_EDNS if edns else b""), question)
 
 
 def read_response(wire: bytes, query: Query) -> Response:
@@ -110,12 +114,12 @@ def read_response(wire: bytes, query: Query) -> Response:
         flags, *counts = _read_header(parser, query)
     except dns.exception.DNSException as error:
         raise UnrelatedMessage("not a DNS message") from error
-    if flags & dns.flags.TC:  # its records may be incomplete; the client asks again by TCP
+    if flags & _TRUNCATED:  # its records may be incomplete; the client asks again by TCP
         return Response(dns.rcode.from_flags(flags, 0), truncated=True)
     if sum(counts) > MAXIMUM_RECORDS:
         raise MalformedResponse("too many records")
     try:
-        answers = _read_answers(parser, counts[0], _ALIASES | {query.type})
+        answers = _read_answers(parser, counts[0], query)
         rcode = dns.rcode.from_flags(flags, _read_extended_flags(parser, counts[1] + counts[2]))
     except dns.exception.DNSException as error:
         raise MalformedResponse("malformed records") from error
@@ -127,11 +131,14 @@ def read_response(wire: bytes, query: Query) -> Response:
 def _read_header(parser: dns.wire.Parser, query: Query) -> tuple[int, int, int, int]:
     """Read header and question: the flags, and the counts of records. Raises UnrelatedMessage and DNSException."""
     id_, flags, questions, *counts = parser.get_struct("!HHHHHH")
-    if id_ != query.id or not flags & dns.flags.QR or dns.opcode.from_flags(flags) != dns.opcode.QUERY:
+    if id_ != query.id or flags & _RESPONSE_AND_OPCODE != _RESPONSE:
         raise UnrelatedMessage("not a response to the query")
     if not questions and dns.rcode.from_flags(flags, 0) in _NO_QUESTION:
         return flags, *counts
-    if (
+    if questions == 1 and parser.wire.startswith(query.question, _HEADER):
+        parser.seek(_HEADER + len(query.question))
+        return flags, *counts
+    if (  # the case of the letters may differ
         questions != 1
         or parser.get_name(decompress=True) != query.name
         or parser.get_struct("!HH") != (query.type, dns.rdataclass.IN)
@@ -140,8 +147,8 @@ def _read_header(parser: dns.wire.Parser, query: Query) -> tuple[int, int, int, 
     return flags, *counts
 
 
-def _read_answers(parser: dns.wire.Parser, count: int, types: Collection[int]) -> _Answers:
-    """Read the records of these types, and skip those of others."""
+def _read_answers(parser: dns.wire.Parser, count: int, query: Query) -> _Answers:
+    """Read the records of the type that was asked for, and aliases; skip others."""
     # Records of one name begin with the same octets, usually with the same pointer.
     owners: dict[bytes, dict[int, list[Rdata]]] = {}
     found: dict[dns.name.Name, dict[int, list[Rdata]]] = {}
@@ -152,14 +159,15 @@ def _read_answers(parser: dns.wire.Parser, count: int, types: Collection[int]) -
         octets = parser.wire[start : parser.current]
         type_, class_, _, length = parser.get_struct("!HHIH")
         with parser.restrict_to(length):
-            if class_ != dns.rdataclass.IN or type_ not in types:
+            if class_ != dns.rdataclass.IN or (type_ != query.type and type_ not in _ALIASES):
                 parser.get_remaining()
                 continue
             parsed += (octets not in owners) + (type_ in _ALIASES)
             if parsed > MAXIMUM_NAMES:
                 raise MalformedResponse("too many names")
             if octets not in owners:
-                owners[octets] = found.setdefault(_name_at(parser, start), {})
+                is_own = octets == _TO_QUESTION and parser.wire.startswith(query.question, _HEADER)
+                owners[octets] = found.setdefault(query.name if is_own else _name_at(parser, start), {})
             owners[octets].setdefault(type_, []).append(dns.rdata.from_wire_parser(class_, type_, parser))
     return found
 
@@ -195,6 +203,8 @@ def _follow_aliases(answers: _Answers, query: Query, rcode: int, *, followed: bo
 
     `followed`: there are records of authority. With them the server says that it has followed the chain to its end.
     """
+    if not answers:
+        return Response(rcode)
     owner = query.name
     for _ in range(MAXIMUM_ALIASES + 1):
         if found := answers.get(owner, {}).get(query.type):

@@ -74,11 +74,35 @@ def test_no_bytes_raise_anything_but_a_refusal(data: bytes) -> None:
         assert isinstance(json_object(data, "It"), dict)
 
 
+MEMBERS = st.tuples(
+    st.sampled_from(['"a"', '"b"', '"\\u0061"', "a", '"ä"']), st.sampled_from(['"a"', '""', '"\t"', "1", "{}"])
+)
+
+
+@pytest.mark.requirement("SEC14")
+@given(st.lists(MEMBERS, max_size=4), st.sampled_from(["", " ", "}", '"', "\x00", "\ufeff"]))
+def test_short_objects_are_read_as_a_slow_reader_reads_them(members: list[tuple[str, str]], end: str) -> None:
+    text = "{" + ", ".join(":".join(each) for each in members) + "}" + end
+    try:
+        pairs = json.JSONDecoder(object_pairs_hook=list).decode(text)
+        expected = {name: {} if value == [] else value for name, value in pairs}
+    except ValueError:
+        pairs, expected = [], None
+    try:
+        assert json_object(text.encode(), "It") == expected
+        assert len(expected or {}) == len(pairs)
+    except Refused:
+        assert expected is None or len(expected) < len(pairs)
+
+
 @pytest.mark.requirement("M1", "SEC14", "SEC36")
 @pytest.mark.parametrize(
     "data",
     [
         b'{"a":1,"a":2}',
+        b'{"a":"1","a":"2"}',
+        b'{"a":"1","b":"2","a":"1"}',
+        b'{"a":"1\n"}',
         b'{"x":{"a":1,"a":2}}',
         b'{"a":1,"\\u0061":2}',
         b'{"a":NaN}',

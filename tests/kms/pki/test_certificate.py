@@ -50,6 +50,22 @@ def value_of(certificate: x509.Certificate, type_: type[x509.ExtensionType]) -> 
     return extension.value, extension.critical
 
 
+def test_what_one_certificate_has_is_in_no_other_certificate_of_the_signer() -> None:
+    plain = leaf(dns_name("www.example.com"))
+    templates = [
+        plain,
+        replace(plain, usages=frozenset({"client auth"})),
+        replace(plain, usages=frozenset({"digital signature"}), public_key=key("RSA", 2048).public_key()),
+        replace(plain, crl_url="http://pki.test/one.crl"),
+        replace(plain, crl_url="http://pki.test/two.crl", ca_url="http://pki.test/two.crt"),
+    ]
+    together = Signer(ISSUING.certificate, ISSUING.key, ISSUING.issuers)
+    for template in (*templates, *templates):
+        alone = Signer(ISSUING.certificate, ISSUING.key, ISSUING.issuers)
+        assert sign_leaf(template, together) == sign_leaf(template, alone)
+    assert len({sign_leaf(each, together).public_bytes(Encoding.DER) for each in templates}) == len(templates)
+
+
 @pytest.mark.requirement("SEC29")
 def test_a_certificate_says_what_the_template_says_and_nothing_else() -> None:
     template = leaf(
