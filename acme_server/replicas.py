@@ -60,13 +60,15 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True):
 class Answer(msgspec.Struct, frozen=True):
     """The identity of the replica, whether it has redeemed the nonce, and what it can do.
 
-    It may know nonces by their number (`by_number`), and read what clients have seen (`reads_seen`).
+    It may know nonces by their number (`by_number`), read what clients have seen (`reads_seen`), and read orders that
+    refer to the chain of their certificate (`reads_references`).
     """
 
     replica: str
     redeemed: bool = False
     by_number: bool = False
     reads_seen: bool = False
+    reads_references: bool = False
 
 
 class Replicas:
@@ -102,6 +104,7 @@ class Replicas:
         self._last_round = float("-inf")
         # In its first minute a server with a Service cannot know that it is alone: others may have just left.
         self._others_present_at = asyncio.get_running_loop().time()
+        self._earlier_present_at = self._others_present_at
         self._round = asyncio.Lock()
 
     @property
@@ -126,6 +129,19 @@ class Replicas:
             self._others_present_at = now
         return self._others_present_at + self._leaves_after < now
 
+    def all_read_references(self) -> bool:
+        """Whether all replicas of the last minute can read orders that refer to the chain of their certificate.
+
+        An address that has not been identified is one of an earlier release.
+        """
+        if self._slices is None:
+            return True
+        now = asyncio.get_running_loop().time()
+        peers = (self._peers.get(address) for address in self._addresses())
+        if not all(peer is not None and peer.reads_references for peer in peers):
+            self._earlier_present_at = now
+        return self._earlier_present_at + self._leaves_after < now
+
     async def redeem(self, nonce: Nonce) -> bool:
         """Use up a nonce at the replica that issued it. False if it is used or expired, or that replica is silent."""
         if nonce.replica == self.replica:
@@ -142,6 +158,7 @@ class Replicas:
     async def run(self) -> None:
         """Keep the identities current, so that redeeming need not ask first. Runs until it is cancelled."""
         while self._slices is not None:
+            self.all_read_references()  # notes replicas of an earlier release that come and go between two orders
             addresses = self._addresses()
             self._know({address: each for address, each in self._peers.items() if address in addresses})
             if self._nonces.ready and addresses - self._peers.keys():
@@ -160,7 +177,9 @@ class Replicas:
         question = msgspec.json.decode(body, type=Question)
         if abs(question.time - self._clock().timestamp()) > _CLOCK_SKEW:
             raise web.HTTPForbidden
-        reply = msgspec.json.encode(Answer(self.replica, self._redeem_own(question), by_number=True, reads_seen=True))
+        reply = msgspec.json.encode(
+            Answer(self.replica, self._redeem_own(question), by_number=True, reads_seen=True, reads_references=True)
+        )
         headers = {MAC: mac(key, question_mac.encode() + reply)}
         return web.Response(body=reply, content_type="application/json", headers=headers)
 

@@ -128,6 +128,7 @@ class Server:
             environment=Environment(
                 replica=replica,
                 is_sole_writer=replicas.is_sole_writer,
+                all_read_references=replicas.all_read_references,
                 metrics=metrics,
                 key_stores=key_stores,
                 audit=audit,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from acme_server.metrics import Metrics
 from acme_server.settings import ServerSettings
 from acme_server.state.account_keys import AccountKeys
 from acme_server.state.authorizations import Authorizations
+from acme_server.state.certificate_chains import CertificateChains
 from acme_server.state.certificates import Certificates
 from acme_server.state.full_sync import FullSync
 from acme_server.state.index import Index
@@ -28,6 +29,7 @@ from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError
 from kms.cluster.retry import Timing
 from kms.resources.accounts import ACMEAccount
+from kms.resources.authorities import CertificateAuthority
 from kms.resources.kinds import ACCOUNTS, ORDERS, REVOCATION_RECORDS, Kind
 from kms.resources.meta import Resource
 from kms.resources.orders import OPEN_STATES, ACMEOrder, with_authorizations
@@ -51,6 +53,7 @@ class State:
     accounts: Store[ACMEAccount]
     orders: Store[ACMEOrder]
     records: Store[RevocationRecord]
+    chains: CertificateChains
     account_index: Index[ACMEAccount]
     order_index: Index[ACMEOrder]
     record_index: Index[RevocationRecord]
@@ -77,6 +80,8 @@ class State:
         *,
         clock: Clock,
         is_sole_writer: Callable[[], bool],
+        all_read_references: Callable[[], bool],
+        authorities: Callable[[], Iterable[CertificateAuthority]],
         on_revocation: Callable[[str, str], None],
         on_refused: Callable[[Kind[Any], Verb, Resource | None, ClusterError], None],
         audit: AuditStream,
@@ -133,6 +138,8 @@ class State:
             admit_write=_admission(write_rate),
             on_refused=partial(on_refused, ORDERS),
             on_written=on_order_written,
+            # A schema of before would leave the reference out, and with it the chain.
+            is_strict=_introduces_reference,
             reach=reach,
             # Clients go from one replica to another with an order that is not finished.
             keep_event=lambda order: order.status.state in OPEN_STATES and not is_sole_writer(),
@@ -157,6 +164,13 @@ class State:
             accounts=accounts,
             orders=orders,
             records=records,
+            chains=CertificateChains(
+                cluster,
+                namespaces=namespaces,
+                all_read_references=all_read_references,
+                authorities=authorities,
+                clock=clock,
+            ),
             account_index=account_index,
             order_index=order_index,
             record_index=record_index,
@@ -209,6 +223,7 @@ class State:
             "watch of accounts": self.account_feed.run,
             "watch of orders": self.order_feed.run,
             "watch of revocations": self.record_feed.run,
+            "watch of chains": self.chains.run,
             "list of accounts": self.account_sync.run,
             "list of orders": self.order_sync.run,
             "list of revocations": self.record_sync.run,
@@ -233,6 +248,10 @@ class State:
         for kind, quota in ((ACCOUNTS.plural, self.account_quota), (ORDERS.plural, self.order_quota)):
             metrics.watch_objects(kind, quota.__len__, quota.maximum)
             metrics.watch_octets(kind, quota.octets, quota.maximum_octets)
+
+
+def _introduces_reference(before: ACMEOrder, after: ACMEOrder) -> bool:
+    return after.status.chain_ref is not None and before.status.chain_ref is None
 
 
 def _admission(write_rate: WriteRate) -> Callable[[ACMEOrder], None]:

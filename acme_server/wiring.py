@@ -24,6 +24,7 @@ from acme_server.notifications.service import Notifications
 from acme_server.orders.authorization_reuse import AuthorizationReuse
 from acme_server.orders.caa import CAA
 from acme_server.orders.cancellation import Cancellation
+from acme_server.orders.certificate_storage import CertificateStorage
 from acme_server.orders.external_issuance import ExternalIssuance
 from acme_server.orders.finalize import OrderFinalization
 from acme_server.orders.issuance_admission import IssuanceAdmission
@@ -114,11 +115,13 @@ class Validation:
 class Environment:
     """The process. `replica` names its place and survives a restart: in a pod, it is the name of the pod.
 
-    `is_sole_writer` says whether no other replica can have written in the last minute.
+    `is_sole_writer` says whether no other replica can have written in the last minute, and `all_read_references`
+    whether all replicas of the last minute can read orders that refer to the chain of their certificate.
     """
 
     replica: str
     is_sole_writer: Callable[[], bool] = lambda: True
+    all_read_references: Callable[[], bool] = lambda: True
     clock: Clock = system_clock
     entropy: Entropy = system_entropy
     metrics: Metrics = field(default_factory=Metrics)
@@ -181,6 +184,8 @@ class Services:
             settings,
             clock=clock,
             is_sole_writer=environment.is_sole_writer,
+            all_read_references=environment.all_read_references,
+            authorities=configuration.authorities.values,
             on_revocation=revocations.increment,
             on_refused=refusals.report,
             audit=environment.audit,
@@ -283,12 +288,14 @@ class Services:
             namespace=settings.namespace,
             wake=lambda request: issuance.wake(request),  # noqa: PLW0108 - it is built later
         )
+        storage = CertificateStorage(orders=orders, chains=state.chains)
         issuance = ExternalIssuance(
             orders=orders,
             profiles=profiles,
+            storage=storage,
             admission=admission,
             issuers=external.issuers,
-            chains=IssuingChains(orders=orders, certificates=state.certificates, clock=clock),
+            chains=IssuingChains(orders=orders, stored=state.chains, certificates=state.certificates, clock=clock),
             find_authority=configuration.authorities.get,
             process=recovery.attempt,
             clock=clock,
@@ -305,6 +312,7 @@ class Services:
         )
         finalization = OrderFinalization(
             orders=orders,
+            storage=storage,
             admission=admission,
             issuers=issuers,
             external=issuance,
@@ -405,6 +413,7 @@ class Services:
                 accounts=accounts,
                 records=state.records,
                 account_index=state.account_index,
+                chains=state.chains,
                 profiles=configuration.profiles,
                 namespace=settings.namespace,
                 namespaces=settings.watch_namespaces,

@@ -26,6 +26,7 @@ from acme_server.api.context import (
     ACCOUNTS,
     AUDIT,
     AUTHENTICATOR,
+    CHAINS,
     CRLS,
     METRICS,
     NEW_ACCOUNTS,
@@ -120,6 +121,7 @@ def acme_application(
     )
     application[ACCOUNTS] = services.accounts
     application[ORDERS] = services.orders
+    application[CHAINS] = services.state.chains
     application[RENEWALS] = services.renewals
     application[PROFILES] = services.profiles
     application[REVOCATIONS] = services.revocations

@@ -6,7 +6,7 @@ from aiohttp import hdrs, web
 
 from acme_server import urls
 from acme_server.api.authentication import AccountRequest
-from acme_server.api.context import PROFILES, URLS
+from acme_server.api.context import CHAINS, PROFILES, URLS
 from acme_server.api.order import order_of
 from acme_server.api.responses import link, require_no_payload
 from acme_server.api.routing import post
@@ -22,7 +22,10 @@ async def read(request: web.Request, signed: AccountRequest) -> web.Response:
     require_no_payload(signed.payload)
     if order.status.certificate is None:
         order = await order_of(request, signed.caller, live=True)  # another replica may have issued it a moment ago
-    found = chains(order, request.app[PROFILES].authority(signed.caller.profile, order))
+    default = await request.app[CHAINS].complete(order)
+    if default is None:
+        raise NotFound
+    found = chains(order, default, request.app[PROFILES].authority(signed.caller.profile, order))
     chosen = int(request.match_info.get("chain", 0))
     if chosen >= len(found):
         raise NotFound

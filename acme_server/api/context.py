@@ -19,6 +19,7 @@ from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
 from acme_server.orders.service import Orders
 from acme_server.profiles import Profiles
+from acme_server.state.certificate_chains import CertificateChains
 from acme_server.urls import URLs
 
 URLS = web.AppKey("urls", URLs)
@@ -27,6 +28,7 @@ AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 NEW_ACCOUNTS = web.AppKey("new_accounts", NewAccounts)
 ACCOUNTS = web.AppKey("accounts", Accounts)
 ORDERS = web.AppKey("orders", Orders)
+CHAINS = web.AppKey("chains", CertificateChains)
 RENEWALS = web.AppKey("renewals", Renewals)
 PROFILES = web.AppKey("profiles", Profiles)
 REVOCATIONS = web.AppKey("revocations", Revocations)

@@ -7,7 +7,8 @@ import logging
 from cryptography import x509
 
 from acme_server.problems import Unavailable
-from kms.pki.certificate import certificate_pem, certifies
+from acme_server.state.chain_rules import leads_to
+from kms.pki.certificate import certificate_pem
 from kms.pki.parsing import PARSER_ERRORS
 from kms.resources.authorities import CertificateAuthority
 from kms.resources.orders import ACMEOrder
@@ -18,21 +19,18 @@ _REPAIR = 30
 """Seconds until a client should try again while a person has to correct an order."""
 
 
-def chains(order: ACMEOrder, authority: CertificateAuthority) -> tuple[str, ...]:
-    """All chains in PEM, the default one first; none where there is no certificate.
+def chains(order: ACMEOrder, default: str, authority: CertificateAuthority) -> tuple[str, ...]:
+    """All chains of the certificate of the order in PEM, the `default` one first.
 
     The CA may have got another key or name since it signed the leaf, so an alternate counts only if it certifies the
-    leaf. Raises Unavailable if the stored certificate cannot be read.
+    leaf. Raises Unavailable if the certificate cannot be read.
     """
-    default = order.status.certificate
-    if default is None:
-        return ()
     leaf = leaf_of(order, default)
     alternates = authority.status.alternate_chains
     if not alternates:
         return (default,)
     head = certificate_pem(leaf)
-    return (default, *(head + each for each in alternates if _leads_to(each, leaf)))
+    return (default, *(head + each for each in alternates if leads_to(each, leaf)))
 
 
 def leaf_of(order: ACMEOrder, chain: str) -> x509.Certificate:
@@ -43,11 +41,3 @@ def leaf_of(order: ACMEOrder, chain: str) -> x509.Certificate:
         named = f"{order.metadata.namespace}/{order.metadata.name}"
         logger.warning("certificate of an order cannot be read", extra={"order": named, "error": str(error)})
         raise Unavailable("The certificate of the order cannot be read.", _REPAIR) from error
-
-
-def _leads_to(chain: str, leaf: x509.Certificate) -> bool:
-    """Whether the chain begins with the issuer of the leaf. One that cannot be read does not."""
-    try:
-        return certifies(x509.load_pem_x509_certificate(chain.encode()), leaf)
-    except PARSER_ERRORS:
-        return False

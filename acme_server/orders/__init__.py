@@ -13,6 +13,7 @@ validation_results     stores the results of challenges
 caa                    CAA checks after a challenge and before issuance
 finalize               accepts the CSR and issues the certificate
 issuance_admission     whether a certificate may be issued now: asked at finalize, and again before it is stored
+certificate_storage    stores the certificate in its order, with a reference to its chain or with all of it
 certificate_template   the contents of the certificate
 external_issuance      certificates from CAs that take time: asks, waits, stores
 submission, claims     what such a CA is asked, and by which process

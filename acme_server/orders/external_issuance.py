@@ -18,6 +18,7 @@ from cryptography import x509
 from acme_server.metrics import Metrics
 from acme_server.model import Profile
 from acme_server.orders import issuance_waiting, policy, transitions
+from acme_server.orders.certificate_storage import CertificateStorage
 from acme_server.orders.claims import CLAIMED, claim_of, has_claim, is_from_before, remaining_claim
 from acme_server.orders.issuance_admission import IssuanceAdmission
 from acme_server.orders.issuance_waiting import GiveUp, Obstacle, Schedule, TryAgain, Wait, next_step
@@ -79,6 +80,7 @@ class ExternalIssuance:
         *,
         orders: Store[ACMEOrder],
         profiles: Profiles,
+        storage: CertificateStorage,
         admission: IssuanceAdmission,
         issuers: RemoteIssuers,
         chains: IssuingChains,
@@ -101,7 +103,9 @@ class ExternalIssuance:
         self._waiting = Waiting(self._step, retry=self._pace.look)
         self._turns = Turns()
         self._chains = chains
-        self._release = Release(orders=orders, admission=admission, chains=chains, clock=clock, metrics=metrics)
+        self._release = Release(
+            orders=orders, storage=storage, admission=admission, chains=chains, clock=clock, metrics=metrics
+        )
 
     def count(self, type_: AuthorityType) -> int:
         """The number of orders that wait for a CA of that type on this replica."""

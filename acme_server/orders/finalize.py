@@ -21,6 +21,7 @@ from acme_server.metrics import Metrics
 from acme_server.model import Caller, Profile
 from acme_server.orders import transitions
 from acme_server.orders.caa import CAA
+from acme_server.orders.certificate_storage import CertificateStorage
 from acme_server.orders.certificate_template import left_out, template
 from acme_server.orders.external_issuance import ExternalIssuance
 from acme_server.orders.issuance_admission import IssuanceAdmission
@@ -49,6 +50,7 @@ class OrderFinalization:
         self,
         *,
         orders: Store[ACMEOrder],
+        storage: CertificateStorage,
         admission: IssuanceAdmission,
         issuers: Issuers,
         external: ExternalIssuance,
@@ -61,6 +63,7 @@ class OrderFinalization:
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._orders = orders
+        self._storage = storage
         self._admission = admission
         self._issuers = issuers
         self._external = external
@@ -153,16 +156,13 @@ class OrderFinalization:
             return await self._fail(order, ProblemType.SERVER_INTERNAL, detail)
         self._metrics.observe_issuance("signed", self._timer() - started)
         omitted = left_out(request, leaf)
-        finished = await self._orders.change(
+        finished = await self._storage.store(
             order,
-            partial(
-                transitions.issued,
-                digest=request.digest,
-                certificate=certificate,
-                left_out=omitted,
-                shortened_from=shortened_from(order, certificate, profile.duration),
-                now=now,
-            ),
+            digest=request.digest,
+            certificate=certificate,
+            left_out=omitted,
+            shortened_from=shortened_from(order, certificate, profile.duration),
+            now=now,
         )
         self._metrics.count_order("valid", order.profile_key)
         if is_true(finished.status.conditions, DURATION_SHORTENED):

@@ -11,6 +11,7 @@ from cryptography import x509
 
 from acme_server.orders.submission import known_chain, trust_anchors
 from acme_server.problems import Unavailable
+from acme_server.state.certificate_chains import CertificateChains, ChainMissing
 from acme_server.state.certificates import Certificates
 from acme_server.state.store import Store
 from kms.clock import Clock
@@ -30,9 +31,16 @@ class IssuingChains:
     """
 
     def __init__(
-        self, *, orders: Store[ACMEOrder], certificates: Certificates, clock: Clock, maximum: int = MAXIMUM
+        self,
+        *,
+        orders: Store[ACMEOrder],
+        stored: CertificateChains,
+        certificates: Certificates,
+        clock: Clock,
+        maximum: int = MAXIMUM,
     ) -> None:
         self._orders = orders
+        self._stored = stored
         self._certificates = certificates
         self._clock = clock
         self._maximum = maximum
@@ -58,7 +66,7 @@ class IssuingChains:
     async def recall(self, authority: CertificateAuthority) -> None:
         """Learn the chain from the latest certificate of the CA, unless that was tried before.
 
-        Takes one read for each CA. What is stored is verified again: others may have written it.
+        Takes one or two reads for each CA. What is stored is verified again: others may have written it.
         """
         uid, namespace = authority.metadata.uid, authority.metadata.namespace
         if uid in self._chains or uid in self._reading or not self._certificates.is_complete(namespace):
@@ -70,12 +78,14 @@ class IssuingChains:
         self._reading.add(uid)
         try:
             order = await self._orders.read_live(*latest.order)
+            pem = await self._stored.complete(order) if order is not None else None
+        except ChainMissing:
+            pem = None
         except Unavailable:
             return  # the next call tries again
         finally:
             self._reading.discard(uid)
-        stored = (order.status.certificate if order is not None else None) or ""
         anchors, known = trust_anchors(authority), known_chain(authority)
-        chain = issuing_chain(stored.encode(), anchors, known=known, now=self._clock())
+        chain = issuing_chain((pem or "").encode(), anchors, known=known, now=self._clock())
         if uid not in self._chains:  # meanwhile it may have issued
             self.put(authority, chain)

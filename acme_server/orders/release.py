@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from acme_server.audit.log import decisions
 from acme_server.metrics import Metrics
 from acme_server.model import Profile
-from acme_server.orders import transitions
+from acme_server.orders.certificate_storage import CertificateStorage
 from acme_server.orders.claims import CLAIMED
 from acme_server.orders.issuance_admission import IssuanceAdmission
 from acme_server.orders.issuing_chains import IssuingChains
@@ -28,6 +28,7 @@ from kms.issuers.protocol import RemoteIssuer, Submission, issued_by
 from kms.issuers.remote import authority_type
 from kms.pki.returned import Rejected, ReturnedCertificate, check_returned, read_certificates
 from kms.resources.authorities import CertificateAuthority
+from kms.resources.certificate_chains import split_chain
 from kms.resources.meta import key_of
 from kms.resources.orders import ACMEOrder, AuthorityType, Issuance
 
@@ -66,12 +67,14 @@ class Release:
         self,
         *,
         orders: Store[ACMEOrder],
+        storage: CertificateStorage,
         admission: IssuanceAdmission,
         chains: IssuingChains,
         clock: Clock,
         metrics: Metrics,
     ) -> None:
         self._orders = orders
+        self._storage = storage
         self._admission = admission
         self._clock = clock
         self._metrics = metrics
@@ -134,15 +137,14 @@ class Release:
     async def _store(self, attempt: Attempt, returned: ReturnedCertificate) -> bool:
         """Write the certificate, and return whether it is that of the order now."""
         order, now = attempt.order, self._clock()
-        issued = partial(
-            transitions.issued, digest=order.status.csr_digest or "", certificate=issued_by(returned), now=now
-        )
         try:
-            finished = await self._orders.change(order, issued)
+            finished = await self._storage.store(
+                order, digest=order.status.csr_digest or "", certificate=issued_by(returned), now=now
+            )
         except Refused:  # the order has ended meanwhile
             return False
-        if finished.status.certificate != returned.chain:  # another replica was faster
-            return False
+        if split_chain(finished.status.certificate or "")[0] != split_chain(returned.chain)[0]:
+            return False  # another replica was faster
         if returned.shortened:
             self._metrics.count_issuer_attempt(attempt.type, "shortened")
         self._metrics.count_order("valid", order.profile_key)

@@ -24,8 +24,9 @@ from acme_server.problems import NotFound, ProblemType, Refused
 from kms.contract import DURATION_SHORTENED, READY
 from kms.issuers import Issued
 from kms.pki.crl import KEY_COMPROMISE
+from kms.resources.certificate_chains import split_chain
 from kms.resources.durations import format_duration
-from kms.resources.meta import Condition, with_condition
+from kms.resources.meta import Condition, LocalRef, with_condition
 from kms.resources.orders import OPEN_STATES as OPEN_STATES
 from kms.resources.orders import (
     ACMEOrder,
@@ -275,13 +276,15 @@ def issued(
     digest: str,
     certificate: Issued,
     *,
+    chain_ref: LocalRef | None = None,
     left_out: Sequence[str] = (),
     shortened_from: timedelta | None = None,
     now: datetime,
 ) -> ACMEOrder:
     """Keep the certificate (ready or processing to valid), and what was `left_out` of it.
 
-    `shortened_from` is the duration that it should have had.
+    `shortened_from` is the duration that it should have had. With `chain_ref` the order has the certificate alone, and
+    refers to those above it.
 
     An order that already has one keeps it: that is the one which is handed out. Raises Refused (orderNotReady)
     where the order has moved on with another CSR, or must not be issued any more.
@@ -305,7 +308,8 @@ def issued(
         request=None,
         accepted=None,
         issuance=None,
-        certificate=certificate.chain,
+        certificate=split_chain(certificate.chain)[0] if chain_ref is not None else certificate.chain,
+        chain_ref=chain_ref,
         serial_number=certificate.serial_number,
         authority_key_id=certificate.authority_key_id or None,
         public_key_digest=certificate.public_key_digest,

@@ -14,6 +14,9 @@ suspensions           view: accounts that administrators suspend, for the audit 
 account_keys          view: keys of accounts
 revocation_records    view: RevocationRecords, which outlive accounts and orders
 revocation_recorder   writes them
+certificate_chains    stores the chains of certificates once, and completes certificates with them
+chain_rules           when an order refers to a chain, and how long chains are kept
+needed_chains         the chains to which orders refer, for garbage collection
 quotas                views: numbers and sizes of objects and of open orders, and their limits
 write_rate            what is written in ten minutes, and its limit
 weight                what objects take in etcd and in memory

@@ -1,4 +1,4 @@
-"""Deletes orders, accounts and records of revocations that are no longer needed.
+"""Deletes orders, accounts, records of revocations and chains that are no longer needed.
 
 `acme_server.state.retention` says when that is. One replica collects. It lists everything, remembers what is due, and
 deletes that slowly, each object in exactly the version that was judged: an object that has changed since is judged
@@ -22,8 +22,10 @@ import msgspec
 from acme_server.metrics import Metrics
 from acme_server.problems import Unavailable
 from acme_server.state import retention
+from acme_server.state.certificate_chains import CertificateChains
 from acme_server.state.deleted_profiles import DeletedProfiles, KeptObject, due
 from acme_server.state.index import Index
+from acme_server.state.needed_chains import NeededChains
 from acme_server.state.store import Store
 from kms.clock import Clock
 from kms.cluster.client import Cluster
@@ -33,7 +35,7 @@ from kms.cluster.list_all import list_all
 from kms.resources.accounts import ACMEAccount
 from kms.resources.deletions import Deletions
 from kms.resources.durations import parse_duration
-from kms.resources.kinds import ACCOUNTS, ORDERS, PROFILES, REVOCATION_RECORDS, Kind
+from kms.resources.kinds import ACCOUNTS, CERTIFICATE_CHAINS, ORDERS, PROFILES, REVOCATION_RECORDS, Kind
 from kms.resources.meta import GROUP, Key, ObjectMeta, Unreadable, key_of
 from kms.resources.orders import ACCOUNT, ACMEOrder
 from kms.resources.profiles import CertificateProfile
@@ -94,6 +96,14 @@ class _Run:
     kept_accounts: list[KeptObject] = field(default_factory=list)
     busy: _BusyAccounts = field(default_factory=_BusyAccounts)
     """Accounts with orders that stay."""
+    needed: NeededChains = field(default_factory=NeededChains)
+    """The chains to which any order refers."""
+
+    def add_unreadable(self, order: Unreadable) -> None:
+        """Keep what an order may need that cannot be read."""
+        self.busy.add_unreadable(order)
+        self.needed.add_unreadable(order)
+
     owned: list[tuple[Kind[Any], ObjectMeta]] = field(default_factory=list)
     """Objects of earlier releases."""
 
@@ -113,6 +123,7 @@ class GarbageCollector:
         accounts: Store[ACMEAccount],
         records: Store[RevocationRecord],
         account_index: Index[ACMEAccount],
+        chains: CertificateChains,
         profiles: Informer[CertificateProfile],
         namespace: str,
         namespaces: Sequence[str],
@@ -128,6 +139,7 @@ class GarbageCollector:
         self._accounts = accounts
         self._records = records
         self._account_index = account_index
+        self._chains = chains
         self._profiles = profiles
         self._namespace = namespace
         self._namespaces = tuple(namespaces) or (None,)
@@ -175,15 +187,20 @@ class GarbageCollector:
         if records:
             kind = REVOCATION_RECORDS.plural
             deleted[kind] = await self._delete(kind, self._records.remove, records)
+        chains = [each.metadata for each in self._chains.values() if run.needed.is_due(each, now=run.now)]
+        if chains:
+            kind = CERTIFICATE_CHAINS.plural
+            deleted[kind] = await self._delete(kind, self._chains.remove, chains[: self._pace.most])
         return deleted
 
     async def _judge_orders(self, run: _Run) -> None:
         for namespace in self._namespaces:
             async for order in list_all(
-                self._cluster, ORDERS, namespace, on_unreadable=run.busy.add_unreadable, pause=self._pace.pause
+                self._cluster, ORDERS, namespace, on_unreadable=run.add_unreadable, pause=self._pace.pause
             ):
                 metadata = order.metadata
                 self._note_owner(run, ORDERS, metadata)
+                run.needed.add(order)
                 is_gone = run.deleted_profiles.see(ORDERS, order)
                 until = retention.kept_until(order)
                 if until is not None and run.now > until and len(run.orders) < self._pace.most:

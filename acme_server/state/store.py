@@ -46,6 +46,13 @@ class Vanished(NotFound):
     """The object to change no longer exists. For clients this is the same as if it had never existed."""
 
 
+class NotKept(Unavailable):
+    """The API server has refused a strict write: its schema may be that of an earlier release. Nothing is written."""
+
+    def __init__(self) -> None:
+        super().__init__("The Kubernetes API does not allow this at the moment.", 30)
+
+
 Verb = Literal["get", "list", "create", "update", "delete"]
 OnRefused = Callable[[Verb, Resource | None, errors.ClusterError], None]
 """Called with what was to be done to which object (None: only read), and with what the API server said."""
@@ -120,6 +127,7 @@ class Store(Generic[T]):
     resourceVersion, or does so in a moment; with it, sessions of clients note what they see of these objects.
     `keep_event` says whether an object that the watch brings is cached although nobody has asked for it here. `trusted`
     is how many seconds a cached version is good for what other replicas may change, after it was confirmed.
+    `is_strict` says of a change, by the object before and after it, whether the API server must know all of its fields.
     """
 
     def __init__(
@@ -140,6 +148,7 @@ class Store(Generic[T]):
         reach: Callable[[str, int], Awaitable[bool]] | None = None,
         keep_event: Callable[[T], bool] = lambda _resource: False,
         trusted: float = 10.0,
+        is_strict: Callable[[T, T], bool] = lambda _before, _after: False,
         retry: Callable[[], AsyncIterator[int]] = attempts,
     ) -> None:
         self._cluster = cluster
@@ -155,6 +164,7 @@ class Store(Generic[T]):
         self._reach = reach
         self._keep_event = keep_event
         self._trusted = trusted
+        self._is_strict = is_strict
         self._retry = retry
         self._in_doubt: OrderedDict[Key, tuple[T, T]] = OrderedDict()
         self._reads: SharedReads[T | None] = SharedReads(self._read)
@@ -275,7 +285,7 @@ class Store(Generic[T]):
 
         The transition is pure and may be applied several times. If it refuses a version that might be outdated, it is
         applied again to a live read. Losing a race is normal: the result of another writer is then the result.
-        Raises what the transition raises, Vanished if the object no longer exists, and Unavailable.
+        Raises what the transition raises, Vanished if the object no longer exists, NotKept and Unavailable.
         """
         key = key_of(resource)
         lock = self._locks.setdefault(key, asyncio.Lock())
@@ -303,10 +313,10 @@ class Store(Generic[T]):
 
     async def _replace_status(self, current: T, wanted: T) -> T:
         self._admit_write(wanted)
-        key = key_of(wanted)
+        key, strict = key_of(wanted), self._is_strict(current, wanted)
         try:
             with self._answering("update", wanted):
-                written = await self._cluster.replace_status(self._kind, wanted)
+                written = await self._replace(wanted, strict=strict)
         except errors.NotFound:
             self._cache.drop(key)
             raise Vanished from None
@@ -322,6 +332,14 @@ class Store(Generic[T]):
             raise
         self._on_written(current, wanted)
         return self._note(self._take(written), written=True)
+
+    async def _replace(self, wanted: T, *, strict: bool) -> T:
+        try:
+            return await self._cluster.replace_status(self._kind, wanted, strict=strict)
+        except errors.Invalid as error:
+            if not strict:
+                raise
+            raise NotKept from error
 
     def _settle(self, resource: T) -> None:
         """Find out whether a write of ours happened whose answer was lost, from a version of the object."""

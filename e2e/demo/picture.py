@@ -52,6 +52,7 @@ _REPLACED = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "yyyy-mm-ddThh:mm:ssZ"),
     (re.compile(r"\d{4}-\d\d-\d\d"), "yyyy-mm-dd"),
     (re.compile(r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4} GMT"), "Mmm dd hh:mm:ss yyyy GMT"),
+    (re.compile(r"\b[0-9a-f]{64}\b"), 4 * "0123456789abcdef"),
     (re.compile(r"\d+s$"), "9s"),
 )
 _PORT = re.compile(r"(?<=[a-z\d]:)\d{4,5}\b|(?<=port )\d{4,5}\b")

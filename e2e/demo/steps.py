@@ -92,7 +92,7 @@ class Demo:
         self._prefer_our_python(self.tell.environment["PATH"])
 
     def manifests(self) -> None:
-        """The seven kinds, the RBAC rules, and the four manifests of an administrator"""
+        """The eight kinds, the RBAC rules, and the four manifests of an administrator"""
         self.tell.run(f"kubectl apply -f {ROOT}/crds -f {ROOT}/deploy/rbac.yaml")
         self.tell.run(f"kubectl wait --for=condition=Established --timeout=30s -f {ROOT}/crds")
         self.tell.run(f"kubectl apply -f {ROOT}/deploy/samples")

@@ -1,1 +1,1 @@
-"""docs/reference.md: the fields of the seven kinds, generated from the schemas of the CRDs."""
+"""docs/reference.md: the fields of the eight kinds, generated from the schemas of the CRDs."""

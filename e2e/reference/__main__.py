@@ -18,6 +18,7 @@ ORDER = (
     "eabcredentials",
     "acmeaccounts",
     "acmeorders",
+    "certificatechains",
     "revocationrecords",
 )
 """Configuration kinds first, then those that the server writes."""

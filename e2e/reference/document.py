@@ -10,7 +10,7 @@ Node = Mapping[str, Any]
 
 PREFACE = """# Reference
 
-All fields of the seven kinds in `pki.kms.hanzo.ai/v1alpha1`, generated from [crds/](../crds/) by `make reference`.
+All fields of the eight kinds in `pki.kms.hanzo.ai/v1alpha1`, generated from [crds/](../crds/) by `make reference`.
 `kubectl explain certificateprofile.spec --recursive` shows the same texts.
 
 `[]` denotes an entry of a list, `{}` a value of a map. A rule is the message with which the API server refuses a

@@ -76,7 +76,7 @@ kubectl() {
     case "$*" in
         *"scale deployment kms-acme --replicas=0")
             jobs -p | xargs kill; wait
-            command kubectl -n pki delete kca,kpol,kprof,eab,acmeaccounts,acmeorders --all
+            command kubectl -n pki delete kca,kpol,kprof,eab,acmeaccounts,acmeorders,certificatechains --all
             command kubectl -n kms-acme delete revocationrecords --all
             command kubectl -n kms-acme delete secrets -l pki.kms.hanzo.ai/component ;;
         *"scale deployment kms-acme --replicas=1") began ;;

@@ -332,13 +332,18 @@ class Cluster:
         path = resource_path(kind, object_.metadata.namespace, object_.metadata.name)
         return decode(kind, await self._transport.send(api_request("update", kind, path, body=encode(kind, object_))))
 
-    async def replace_status(self, kind: Kind[T], object_: T, *, subresource: str = "status") -> T:
+    async def replace_status(
+        self, kind: Kind[T], object_: T, *, subresource: str = "status", strict: bool = False
+    ) -> T:
         """Write the status alone, if the object is still at `metadata.resourceVersion`. Raises Conflict, NotFound.
 
-        `subresource` is another one that writes a part of the status, such as `approval`.
+        `subresource` is another one that writes a part of the status, such as `approval`. A `strict` write raises
+        Invalid for a field that the schema does not know; without, the API server leaves such a field out.
         """
         path = resource_path(kind, object_.metadata.namespace, object_.metadata.name, subresource)
-        return decode(kind, await self._transport.send(api_request("update", kind, path, body=encode(kind, object_))))
+        query = {"fieldValidation": "Strict"} if strict else None
+        request = api_request("update", kind, path, query=query, body=encode(kind, object_))
+        return decode(kind, await self._transport.send(request))
 
     async def apply(
         self,

@@ -1,4 +1,4 @@
-"""Typed models of our seven kinds and of the built-in kinds that we use: the only place with names of fields."""
+"""Typed models of our eight kinds and of the built-in kinds that we use: the only place with names of fields."""
 
 from kms.resources.accounts import ACMEAccount as ACMEAccount
 from kms.resources.authorities import CertificateAuthority as CertificateAuthority

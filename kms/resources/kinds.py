@@ -10,6 +10,7 @@ import msgspec
 from kms.resources import certmanager, signing_requests, trust
 from kms.resources.accounts import ACMEAccount
 from kms.resources.authorities import CertificateAuthority
+from kms.resources.certificate_chains import CertificateChain
 from kms.resources.core import ConfigMap, EndpointSlice, Lease, Namespace, Secret
 from kms.resources.credentials import EABCredential
 from kms.resources.meta import GROUP, VERSION, Resource
@@ -61,6 +62,7 @@ PROFILES = _ours("CertificateProfile", "certificateprofiles", CertificateProfile
 CREDENTIALS = _ours("EABCredential", "eabcredentials", EABCredential)
 ACCOUNTS = _ours("ACMEAccount", "acmeaccounts", ACMEAccount)
 ORDERS = _ours("ACMEOrder", "acmeorders", ACMEOrder)
+CERTIFICATE_CHAINS = _ours("CertificateChain", "certificatechains", CertificateChain)
 REVOCATION_RECORDS = _ours("RevocationRecord", "revocationrecords", RevocationRecord)
 
 CLUSTER_ISSUERS = Kind(

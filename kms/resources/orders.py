@@ -194,6 +194,9 @@ class OrderStatus(Struct, frozen=True, kw_only=True):
 
     `authority` is the CA that was asked; None for one that signs at once.
 
+    `certificate` is PEM: the certificate alone if `chain_ref` names the CertificateChain with those above it, else the
+    whole chain (acme_server.state.certificate_chains puts both together).
+
     The serial number, the key identifier of the CA that signed, and the SHA-256 digest of the SubjectPublicKeyInfo are
     in hexadecimal. `left_out` is what the CSR asked for and the certificate does not contain, in words for people.
     """
@@ -206,6 +209,7 @@ class OrderStatus(Struct, frozen=True, kw_only=True):
     authority: AskedAuthority | None = None
     issuance: Issuance | None = None
     certificate: str | None = None
+    chain_ref: LocalRef | None = None
     serial_number: str | None = None
     authority_key_id: str | None = msgspec.field(default=None, name="authorityKeyID")
     public_key_digest: str | None = None

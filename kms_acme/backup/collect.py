@@ -10,16 +10,20 @@ from pathlib import Path
 from typing import IO
 
 from kms.cluster.client import Cluster
+from kms.cluster.errors import Unserved
 from kms.cluster.list_all import list_all
+from kms.resources.kinds import Kind
 from kms.resources.meta import Unreadable
 from kms.resources.secret_names import COMPONENT, MANAGED_BY, MANAGER, SERVING_AUTHORITY, serving_authority_name
 from kms_acme.backup.contents import (
+    CHAIN,
     CONFIGURATION,
     INVENTORY,
     KEY_COMPONENTS,
     RECORD,
     SECRET,
     Entry,
+    Stored,
     component,
 )
 from kms_acme.backup.plan import Target
@@ -30,9 +34,10 @@ KEYS_SELECTOR = f"{MANAGED_BY}={MANAGER},{COMPONENT} in ({','.join(KEY_COMPONENT
 async def collect(
     cluster: Cluster, source: Target, *, orders: bool, on_unreadable: Callable[[Unreadable], None]
 ) -> AsyncIterator[Entry]:
-    """Configuration, then keys and revocations, then accounts and orders if wanted. Raises ClusterError.
+    """Configuration, then keys and revocations, then accounts, orders and chains if wanted. Raises ClusterError.
 
-    The keys come after the configuration: a CA that is created meanwhile is in neither, not without its key.
+    The keys come after the configuration: a CA that is created meanwhile is in neither, not without its key. The chains
+    come after the orders, so none is missing to which an order refers.
     """
     for kind in CONFIGURATION:
         async for each in list_all(cluster, kind, on_unreadable=on_unreadable):
@@ -46,9 +51,19 @@ async def collect(
                 yield secret
     async for each in list_all(cluster, RECORD, source.namespace, on_unreadable=on_unreadable):
         yield Entry(RECORD, each)
-    for kind in INVENTORY if orders else ():
+    kinds = await _inventory(cluster) if orders else ()
+    for kind in kinds:
         async for each in list_all(cluster, kind, on_unreadable=on_unreadable):
             yield Entry(kind, each)
+
+
+async def _inventory(cluster: Cluster) -> tuple[Kind[Stored], ...]:
+    """The kinds of accounts, orders and chains. With the CRDs of an earlier release, a cluster has no chains."""
+    try:
+        await cluster.version(CHAIN)
+    except Unserved:
+        return tuple(each for each in INVENTORY if each is not CHAIN)
+    return INVENTORY
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import msgspec
 from kms.resources.kinds import (
     ACCOUNTS,
     AUTHORITIES,
+    CERTIFICATE_CHAINS,
     CREDENTIALS,
     ORDERS,
     POLICIES,
@@ -59,10 +60,11 @@ SECRET = _stored(SECRETS)
 AUTHORITY, POLICY = _stored(AUTHORITIES), _stored(POLICIES)
 PROFILE, CREDENTIAL = _stored(PROFILES), _stored(CREDENTIALS)
 RECORD = _stored(REVOCATION_RECORDS)
-ACCOUNT, ORDER = _stored(ACCOUNTS), _stored(ORDERS)
+ACCOUNT, ORDER, CHAIN = _stored(ACCOUNTS), _stored(ORDERS), _stored(CERTIFICATE_CHAINS)
 CONFIGURATION: Final = (POLICY, AUTHORITY, PROFILE, CREDENTIAL)
 """In the order in which a restore creates them."""
-INVENTORY: Final = (ACCOUNT, ORDER)
+INVENTORY: Final = (ACCOUNT, ORDER, CHAIN)
+"""In the order in which a backup reads them: an order is written after the chain to which it refers."""
 IN_RELEASE_NAMESPACE: Final = (SECRET, RECORD)
 _KINDS: Mapping[str, Kind[Stored]] = {each.kind: each for each in (SECRET, *CONFIGURATION, RECORD, *INVENTORY)}
 

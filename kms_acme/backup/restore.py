@@ -38,7 +38,7 @@ class NotRestored(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Accounts and orders: how many were created, were there already, and failed."""
+    """Accounts, orders and chains: how many were created, were there already, and failed."""
 
     created: int = 0
     present: int = 0

@@ -19,6 +19,7 @@ from kms.resources.secret_names import SERVICE_NAME
 from kms_acme.backup.collect import collect, private_file
 from kms_acme.backup.contents import (
     AUTHORITY,
+    CHAIN,
     INVENTORY,
     RECORD,
     VERSION,
@@ -246,11 +247,13 @@ def _read(path: Path, passphrase: str) -> Iterator[Header | Entry]:
 
 
 def _inventory(path: Path, passphrase: str) -> Iterator[Entry]:
-    return (each for each in _read(path, passphrase) if isinstance(each, Entry) and each.kind in INVENTORY)
+    """Chains, accounts and orders: what orders refer to comes before them. It reads the file twice."""
+    for kinds in ((CHAIN,), tuple(each for each in INVENTORY if each is not CHAIN)):
+        yield from (each for each in _read(path, passphrase) if isinstance(each, Entry) and each.kind in kinds)
 
 
 def _load(path: Path, passphrase: str) -> tuple[Header, list[Entry], Counter[str], set[str]]:
-    """The header, all but accounts and orders, the number of those, and the namespaces of all.
+    """The header, all but accounts, orders and chains, the number of those, and the namespaces of all.
 
     It reads the whole file: nothing is written before it is known to be whole. Raises NotRestored.
     """
@@ -335,7 +338,9 @@ async def _write_inventory(cluster: Cluster, path: Path, passphrase: str) -> int
     written = await write_inventory(
         cluster, _inventory(path, passphrase), on_failure=lambda line: click.echo(line, err=True)
     )
-    click.echo(f"Accounts and orders: {written.created} created, {written.present} existed, {written.failed} failed.")
+    click.echo(
+        f"Accounts, orders and chains: {written.created} created, {written.present} existed, {written.failed} failed."
+    )
     return written.failed
 
 

@@ -18,6 +18,7 @@ from kms.resources.kinds import AUTHORITIES, CREDENTIALS, POLICIES, PROFILES, SE
 from tests.support.acme import ClientKey, b64, signed
 from tests.support.apiobjects import ObjectKey
 from tests.support.domain import World
+from tests.support.eventually import in_background, until
 from tests.support.server import Answer, Server, running_server
 
 STORED: dict[str, Any] = json.loads(
@@ -116,6 +117,17 @@ async def test_certificates_are_revoked(server: Server) -> None:
     certificate = await server.certificate(await server.post(ORDERS["valid"]))
     payload = {"certificate": b64(certificate.public_bytes(Encoding.DER)), "reason": 4}
     assert (await server.post(f"{server.base}/revoke-cert", payload)).status == 200
+
+
+async def test_certificates_are_served_with_the_chain_that_is_in_their_order(server: Server) -> None:
+    chains = server.world.services.state.chains
+    async with in_background(chains.run()):
+        await until(chains.synced.is_set)
+        for name in ("valid", "revoked"):
+            order = await server.post(ORDERS[name])
+            stored = server.world.api.store.by_key[ObjectKey("acmeorders", "pki", ORDERS[name].rpartition("/")[2])]
+            answer = await server.post(order.json["certificate"])
+            assert answer.text == stored["status"]["certificate"]
 
 
 async def test_accounts_go_on(server: Server) -> None:

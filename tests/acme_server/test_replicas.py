@@ -152,6 +152,42 @@ async def test_during_an_update_replicas_of_before_redeem_nonces_of_ours_and_we_
             assert (await got.json())["redeemed"] is True
 
 
+@pytest.mark.parametrize(("knows", "answers"), [(True, True), (False, True), (True, False)])
+async def test_orders_refer_to_chains_once_all_replicas_are_known_to_read_that(*, knows: bool, answers: bool) -> None:
+    async with replicas(2, every=0.01, leaves_after=0.3, deadline=0.1) as ((one, other), slices):
+
+        async def answer(request: web.Request) -> web.Response:
+            """As the other replica, or as one of before that does not know references, or is not there yet."""
+            if not answers:
+                return web.Response(status=503)
+            body = await request.read()
+            told = Answer(other.nonces.replica, by_number=True, reads_seen=True, reads_references=knows)
+            key = one.nonces.derive_key(b"peers")
+            reply = msgspec.json.encode(told)
+            return web.Response(body=reply, headers={MAC: mac(key, mac(key, body).encode() + reply)})
+
+        application = web.Application()
+        application.router.add_post(PATH, answer)
+        slices.known.pop()
+        async with in_background(one.replicas.run()):
+            assert not one.replicas.all_read_references(), "others may have just left"
+            await until(one.replicas.all_read_references)
+            async with TestServer(application) as server:
+                slices.add(int(server.port or 0), "127.0.0.1")
+                assert not one.replicas.all_read_references(), "one that was not asked yet may be of before"
+                if knows and answers:
+                    await until(one.replicas.all_read_references)
+                else:
+                    await asyncio.sleep(0.5)
+                    assert not one.replicas.all_read_references()
+                # A replica of before that comes and goes while nobody asks for a certificate counts for a while.
+                slices.known[1:] = []
+                left = asyncio.get_running_loop().time()
+                await until(one.replicas.all_read_references)
+                if not (knows and answers):
+                    assert asyncio.get_running_loop().time() - left > 0.2
+
+
 @pytest.mark.parametrize(("knows", "carried"), [(True, True), (False, False)])
 async def test_nonces_say_what_clients_have_seen_once_all_replicas_can_read_it(*, knows: bool, carried: bool) -> None:
     async with replicas(2, every=0.01) as ((one, other), slices):
@@ -286,7 +322,7 @@ async def test_a_question_about_something_else_than_a_nonce_is_answered_with_no(
         headers = {MAC: mac(replica.nonces.derive_key(b"peers"), body)}
         async with session.post(f"http://127.0.0.1:{replica.port}{PATH}", data=body, headers=headers) as answer:
             assert msgspec.json.decode(await answer.read(), type=Answer) == Answer(
-                replica.nonces.replica, redeemed=False, by_number=True, reads_seen=True
+                replica.nonces.replica, redeemed=False, by_number=True, reads_seen=True, reads_references=True
             )
 
 

@@ -34,8 +34,8 @@ from kms.cluster.watch_list import watch_list
 from kms.resources.accounts import AccountStatus, ACMEAccount
 from kms.resources.core import Secret
 from kms.resources.kinds import ACCOUNTS, ORDERS, SECRETS, Kind
-from kms.resources.meta import ObjectMeta
-from kms.resources.orders import ACMEOrder, StoredProblem
+from kms.resources.meta import LocalRef, ObjectMeta
+from kms.resources.orders import ACMEOrder, OrderStatus, StoredProblem
 from tests.support.accounts import account
 from tests.support.acmeorders import order
 from tests.support.eventually import in_background, until
@@ -60,6 +60,35 @@ async def test_of_two_status_writes_from_the_same_version_one_loses(client: Clus
     with pytest.raises(Conflict, match="modified"):
         await client.replace_status(ACCOUNTS, opened(created, "mailto:a@example.com"))
     assert await client.get(ACCOUNTS, namespace, "a") == written
+
+
+class FutureStatus(OrderStatus, frozen=True, kw_only=True):
+    """The status of orders in a release to come."""
+
+    future: str | None = None
+
+
+class FutureOrder(ACMEOrder, frozen=True, kw_only=True):
+    """An order of a release to come."""
+
+    status: FutureStatus = FutureStatus()
+
+
+async def test_a_strict_write_of_a_field_that_the_schema_lacks_is_refused_and_another_one_loses_it(
+    client: Cluster, namespace: str
+) -> None:
+    kind = Kind(ORDERS.group, ORDERS.version, ORDERS.kind, ORDERS.plural, FutureOrder)
+    metadata = ObjectMeta(name="future", namespace=namespace)
+    spec = msgspec.structs.replace(order("future.example.com").spec, tokens=())
+    created = await client.create(kind, FutureOrder(metadata=metadata, spec=spec))
+    wanted = msgspec.structs.replace(created, status=FutureStatus(state="ready", future="told"))
+    with pytest.raises(Invalid, match="unknown field"):
+        await client.replace_status(kind, wanted, strict=True)
+    assert await client.get(kind, namespace, "future") == created
+    assert (await client.replace_status(kind, wanted)).status == FutureStatus(state="ready")
+    stored = await client.get(ORDERS, namespace, "future")
+    stored = msgspec.structs.replace(stored, status=OrderStatus(state="ready", chain_ref=LocalRef(name="a")))
+    assert (await client.replace_status(ORDERS, stored, strict=True)).status.chain_ref == LocalRef(name="a")
 
 
 @pytest.mark.requirement("SEC74")

@@ -1,4 +1,4 @@
-"""The seven kinds on a real API server after they were created: what may change, what kubectl shows and waits for."""
+"""The eight kinds on a real API server after they were created: what may change, what kubectl shows and waits for."""
 
 from __future__ import annotations
 

@@ -124,6 +124,12 @@ def test_the_server_keeps_accounts_and_orders(installed: Cluster) -> None:
     assert allowed(installed, SERVER, "events.events.k8s.io", "default") == {"create", "patch"}
 
 
+def test_the_server_alone_writes_chains_and_changes_none(installed: Cluster) -> None:
+    chains = f"certificatechains.{GROUP}"
+    assert allowed(installed, SERVER, chains, "default") == {*READ, "create", "delete"}
+    assert allowed(installed, OPERATOR, chains, "default") == set()
+
+
 @pytest.mark.requirement("SEC79")
 def test_the_server_records_revocations_in_the_release_namespace_only_and_changes_no_record(installed: Cluster) -> None:
     records = f"revocationrecords.{GROUP}"

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from e2e.cluster import CommandFailed
 from e2e.cluster.audit import AuditLog
 from e2e.load.client import Client
 from e2e.load.keys import certificate_id
@@ -41,6 +42,19 @@ async def test_a_certificate_costs_three_writes_and_no_read_however_many_names_i
         await client.obtain([f"budget-{one}-{number}.test" for number in range(count)], installation.answerer.add)
 
     assert await cost(audit, issue) == {"create acmeorders": 1, "update acmeorders/status": 2}
+
+
+async def test_orders_refer_to_one_chain_which_cannot_be_changed(
+    installation: Installation, client: Client, team: str
+) -> None:
+    issued = [await client.obtain([f"chain-{number}.test"], installation.answerer.add) for number in range(2)]
+    orders = [installation.order(team, each.order.url)["status"] for each in issued]
+    (chain,) = installation.objects("certificatechains", team)
+    assert [each["chainRef"] for each in orders] == 2 * [{"name": chain["metadata"]["name"]}]
+    assert [each["certificate"] + chain["spec"]["certificates"] for each in orders] == [each.chain for each in issued]
+    name, patch = chain["metadata"]["name"], '{"spec": {"certificates": "another"}}'
+    with pytest.raises(CommandFailed, match="the spec of a certificate chain cannot be changed"):
+        installation.cluster.kubectl("patch", "kchain", name, f"--namespace={team}", "--type=merge", f"--patch={patch}")
 
 
 @pytest.mark.requirement("M71", "S59")

@@ -1,4 +1,4 @@
-"""crds/ as data: the schemas of the seven kinds and a walk over their nodes."""
+"""crds/ as data: the schemas of the eight kinds and a walk over their nodes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import yaml
 from kms.resources.kinds import (
     ACCOUNTS,
     AUTHORITIES,
+    CERTIFICATE_CHAINS,
     CREDENTIALS,
     ORDERS,
     POLICIES,
@@ -24,7 +25,7 @@ CRDS = ROOT / "crds"
 SAMPLES = ROOT / "deploy" / "samples"
 
 CONFIGURATION: tuple[Kind[Any], ...] = (AUTHORITIES, POLICIES, PROFILES, CREDENTIALS)
-KINDS: tuple[Kind[Any], ...] = (*CONFIGURATION, ACCOUNTS, ORDERS, REVOCATION_RECORDS)
+KINDS: tuple[Kind[Any], ...] = (*CONFIGURATION, ACCOUNTS, ORDERS, CERTIFICATE_CHAINS, REVOCATION_RECORDS)
 
 Schema = Mapping[str, Any]
 

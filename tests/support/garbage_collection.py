@@ -36,6 +36,7 @@ def garbage_collector(
         accounts=world.services.state.accounts,
         records=world.services.state.records,
         account_index=world.services.state.account_index,
+        chains=world.services.state.chains,
         profiles=world.profiles,
         namespace=RELEASE,
         namespaces=(),

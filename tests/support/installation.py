@@ -103,6 +103,19 @@ class Site:
         """The ACMEOrder behind an order's URL."""
         return self.object("acmeorder", namespace, url.rpartition("/")[2])
 
+    def certificates(self, namespace: str) -> dict[str, str]:
+        """The certificates of a namespace with the chains that are stored for them, by the names of their orders."""
+        chains = {
+            each["metadata"]["name"]: each["spec"]["certificates"]
+            for each in self.objects("certificatechains", namespace)
+        }
+        found = {each["metadata"]["name"]: each.get("status", {}) for each in self.objects("acmeorders", namespace)}
+        return {
+            name: status["certificate"] + chains.get(status.get("chainRef", {}).get("name"), "")
+            for name, status in found.items()
+            if "certificate" in status
+        }
+
     async def proven(self, client: Client, *names: str) -> Order:
         """Create an order and validate it until it is ready."""
         order = await client.new_order(names)

@@ -1,4 +1,4 @@
-"""Minimal valid manifests of the seven kinds, and changes to them."""
+"""Minimal valid manifests of the eight kinds, and changes to them."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ SPECS: Mapping[str, Manifest] = {
         "identifiers": [{"type": "dns", "value": "shop.apps.example.com"}],
         "expires": "2026-12-01T00:00:00Z",
     },
+    "CertificateChain": {"certificates": "-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----\n"},
     "RevocationRecord": {
         "namespace": "pki",
         "profile": "web",

@@ -270,11 +270,11 @@ async def test_wherever_a_server_dies_the_order_ends_and_is_issued_at_most_once(
     failing = {"left": writes}
     plain = world.cluster.replace_status
 
-    async def limited(kind: object, resource: object) -> object:
+    async def limited(kind: object, resource: object, **options: object) -> object:
         if failing["left"] <= 0:
             raise Dead
         failing["left"] -= 1
-        return await plain(kind, resource)  # type: ignore[type-var, arg-type]
+        return await plain(kind, resource, **options)  # type: ignore[type-var, arg-type]
 
     world.cluster.replace_status = limited  # type: ignore[method-assign, assignment]
     for _ in range(10):

@@ -128,7 +128,9 @@ async def test_nothing_is_read_before_all_orders_are_known_and_again_after_a_fai
 @pytest.mark.requirement("X9")
 async def test_the_chains_of_those_that_issued_last_are_kept(world: World) -> None:
     state = world.services.state
-    chains = IssuingChains(orders=state.orders, certificates=state.certificates, clock=world.clock, maximum=3)
+    chains = IssuingChains(
+        orders=state.orders, stored=state.chains, certificates=state.certificates, clock=world.clock, maximum=3
+    )
     authorities = [
         replace(the_ca(world), metadata=replace(the_ca(world).metadata, uid=f"uid-{number}")) for number in range(5)
     ]

@@ -16,10 +16,12 @@ from click.testing import CliRunner, Result
 
 from kms.clock import system_clock
 from kms.resources.authorities import CertificateAuthority
+from kms.resources.certificate_chains import CertificateChain, CertificateChainSpec, chain_name
 from kms.resources.core import Lease, LeaseSpec
 from kms.resources.kinds import (
     ACCOUNTS,
     AUTHORITIES,
+    CERTIFICATE_CHAINS,
     CREDENTIALS,
     LEASES,
     NAMESPACES,
@@ -110,7 +112,8 @@ class Terminal:
         api = self.world.api
         for kind, (name, _) in CONFIGURATION.items():
             api.remove(kind, "pki", name)
-        for key in [each for each in api.store.by_key if each.plural in {"secrets", "acmeorders", "acmeaccounts"}]:
+        lost = {"secrets", "acmeorders", "acmeaccounts", "certificatechains"}
+        for key in [each for each in api.store.by_key if each.plural in lost]:
             api.store.delete(key, {})
 
     def stored(self) -> dict[Any, Any]:
@@ -224,6 +227,12 @@ async def test_orders_come_back_with_their_status_while_no_server_runs(terminal:
     stored = terminal.world.api.put(
         ORDERS, msgspec.structs.replace(order, metadata=ObjectMeta(name="order", namespace="pki"))
     )
+    chain = terminal.world.api.put(
+        CERTIFICATE_CHAINS,
+        CertificateChain(
+            metadata=ObjectMeta(name=chain_name("PEM"), namespace="pki"), spec=CertificateChainSpec(certificates="PEM")
+        ),
+    )
     without = await terminal.backs_up()
     assert "Accounts and orders are not in it" in without.output
     result = await terminal.restores("--include-orders")
@@ -236,15 +245,20 @@ async def test_orders_come_back_with_their_status_while_no_server_runs(terminal:
     terminal.world.api.remove(LEASES, RELEASE, "kms-acme-server")
     result = await terminal.restores("--include-orders")
     assert result.exit_code == 0, result.output
-    assert "Accounts and orders: 1 created, 0 existed, 0 failed." in result.output
+    assert "Accounts, orders and chains: 2 created, 0 existed, 0 failed." in result.output
     restored = terminal.world.api.read(ORDERS, "pki", "order")
     assert restored is not None
     assert (restored.spec, restored.status) == (stored.spec, stored.status)
+    back = terminal.world.api.read(CERTIFICATE_CHAINS, "pki", chain.metadata.name)
+    assert back is not None
+    assert back.is_genuine
+    written = [each.plural for each in terminal.world.api.writes if each.verb == "create"]
+    assert written.index(CERTIFICATE_CHAINS.plural) < written.index(ORDERS.plural)
     assert terminal.world.api.read(ACCOUNTS, "pki", "order") is None
     # As the API server creates it, if a restore ends before it writes the status.
     terminal.world.api.put(ORDERS, msgspec.structs.replace(restored, status=OrderStatus()))
     result = await terminal.restores("--include-orders")
-    assert "Accounts and orders: 0 created, 1 existed, 0 failed." in result.output
+    assert "Accounts, orders and chains: 0 created, 2 existed, 0 failed." in result.output
     again = terminal.world.api.read(ORDERS, "pki", "order")
     assert again is not None
     assert again.status == stored.status

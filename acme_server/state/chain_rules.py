@@ -1,0 +1,71 @@
+"""When an order refers to the chain of its certificate, and how long a chain is kept. Pure: the time is an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography import x509
+
+from kms.clock import later
+from kms.pki.certificate import certificate_pem, certifies, chain_for_clients
+from kms.pki.parsing import PARSER_ERRORS
+from kms.resources.authorities import CertificateAuthority
+
+AFTER_EXPIRY = timedelta(days=2)
+"""How long a chain is kept after its first certificate has expired: longer than the orders that refer to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChainLimits:
+    """How many chains a namespace may have, and octets of all; a namespace may use half of what the others leave."""
+
+    chains: int = 64
+    octets: int = 16 * 2**20
+
+
+def end_of_chain(certificates: str) -> datetime | None:
+    """When the first certificate of the chain ends, which has issued others; None if it cannot be read."""
+    try:
+        return x509.load_pem_x509_certificate(certificates.encode()).not_valid_after_utc
+    except PARSER_ERRORS:
+        return None
+
+
+def may_refer(chain_ends: datetime | None, certificate_ends: datetime, *, now: datetime) -> bool:
+    """Whether an order may refer to the chain: no order that refers to it is needed once its issuer has expired.
+
+    So no new order can come to refer to a chain that may be deleted.
+    """
+    return chain_ends is not None and now < chain_ends and certificate_ends <= chain_ends
+
+
+def may_delete_chain(chain_ends: datetime | None, *, is_needed: bool, now: datetime) -> bool:
+    """Whether the chain may be deleted: it has ended some time ago, and no order refers to it.
+
+    One that cannot be read serves nobody.
+    """
+    return not is_needed and (chain_ends is None or now > later(chain_ends, AFTER_EXPIRY))
+
+
+def client_chains(authority: CertificateAuthority) -> Iterator[str]:
+    """The chains, in PEM, that may follow what the CA issues now."""
+    status = authority.status
+    for text in filter(None, (status.chain, status.certificate)):
+        yield text
+        try:
+            certificates = x509.load_pem_x509_certificates(text.encode())
+        except PARSER_ERRORS:
+            continue
+        for each in (chain_for_clients(certificates), certificates[:-1]):
+            yield "".join(map(certificate_pem, each))
+    yield from status.alternate_chains
+
+
+def leads_to(chain: str, leaf: x509.Certificate) -> bool:
+    """Whether the chain begins with the issuer of the certificate. One that cannot be read does not."""
+    try:
+        return certifies(x509.load_pem_x509_certificate(chain.encode()), leaf)
+    except PARSER_ERRORS:
+        return False
