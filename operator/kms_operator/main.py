@@ -148,6 +148,7 @@ class ElectedOperator:
             controller,
             self._metrics,
             login=self._login,
+            compare_seconds=self._intervals.compare,
             optional_seconds=self._intervals.optional,
             optional_present_seconds=self._intervals.optional_present,
             optional_soon_seconds=self._intervals.optional_missing,
