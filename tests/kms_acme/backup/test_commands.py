@@ -32,7 +32,7 @@ from kms.resources.kinds import (
     Kind,
 )
 from kms.resources.meta import ObjectMeta
-from kms.resources.orders import OrderStatus
+from kms.resources.orders import Identifier, OrderStatus
 from kms.resources.secret_names import signing_key_name
 from kms_acme.backup.contents import decode_contents
 from kms_acme.backup.encryption import decrypt
@@ -262,6 +262,13 @@ async def test_orders_come_back_with_their_status_while_no_server_runs(terminal:
     again = terminal.world.api.read(ORDERS, "pki", "order")
     assert again is not None
     assert again.status == stored.status
+    # Another order of the same name: it has proven nothing.
+    other = msgspec.structs.replace(again.spec, identifiers=(Identifier(type="dns", value="other.example.com"),))
+    terminal.world.api.put(ORDERS, msgspec.structs.replace(restored, spec=other, status=OrderStatus()))
+    await terminal.restores("--include-orders")
+    kept = terminal.world.api.read(ORDERS, "pki", "order")
+    assert kept is not None
+    assert kept.status == OrderStatus()
 
 
 @pytest.mark.requirement("P6")
