@@ -19,13 +19,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 from types import FrameType
 
 from acme_server.main import ShutdownTimes, run
 from acme_server.settings import ServerSettings
-from kms import stop_signals
+from kms import logs, stop_signals
 
 logger = logging.getLogger(__name__)
 
@@ -52,11 +53,13 @@ def run_workers(
     """
     grace = ShutdownTimes().longest + _MARGIN if grace is None else grace
     reading, writing = os.pipe()
+    turns = os.memfd_create("turns")
     context = multiprocessing.get_context("fork")
 
     def begin(number: int) -> None:
         os.close(writing)
-        sys.exit(run_worker(settings.of_worker(number), reading))
+        logs.take_turns(turns)
+        sys.exit(run_worker(replace(settings.of_worker(number), turns=turns), reading))
 
     workers = [
         context.Process(target=begin, args=(number,), name=f"worker {number}") for number in range(settings.workers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -193,6 +194,37 @@ settings = """,
     command = [sys.executable, "-c", script, str(tmp_path), ""]
     assert subprocess.run(command, timeout=LIMIT, check=False).returncode == 1
     assert [each.name for each in tmp_path.glob("ended-*")] == ["ended-0"]
+
+
+@pytest.mark.parametrize("destination", ["-", "audit.log"])
+def test_long_lines_of_several_workers_do_not_mix(tmp_path: Path, destination: str) -> None:
+    """An order has up to a hundred names, and its line in the audit stream 25 kB; a pipe takes 4 kB at once."""
+    script = """
+import json, logging, sys
+from acme_server.audit.stream import open_stream
+from acme_server.settings import ServerSettings
+from acme_server.workers import run_workers
+from kms import logs
+
+def work(settings, parent):
+    handler = open_stream(sys.argv[1], turns=settings.turns)
+    for number in range(200):
+        line = json.dumps({"names": [str(settings.worker)] * (5_000 if number % 2 else 3)})
+        handler.handle(logging.LogRecord("audit", logging.INFO, "", 0, line, None, None))
+        logging.getLogger("x").warning("line", extra={"names": str(settings.worker) * 9_000})
+    return 0
+
+logs.configure("json", "info")
+run_workers(ServerSettings(external_url="https://a", namespace="b", workers=3), run_worker=work)
+"""
+    command = [sys.executable, "-c", script, destination]
+    done = subprocess.run(command, timeout=LIMIT, check=False, capture_output=True, cwd=tmp_path)
+    audit = done.stdout if destination == "-" else (tmp_path / destination).read_bytes()
+    written = [json.loads(each)["names"] for each in audit.splitlines()]
+    assert len(written) == 600
+    assert all(len(set(each)) == 1 for each in written)
+    logged = [json.loads(each) for each in done.stderr.splitlines()]
+    assert sum(each["event"] == "line" and len(set(each["names"])) == 1 for each in logged) == 600
 
 
 @asynccontextmanager
