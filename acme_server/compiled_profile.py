@@ -51,7 +51,7 @@ def compile_profile(
 def _constraints(authority: CertificateAuthority) -> tuple[Constraints, ...]:
     """The constraints of the published chain; a CA without a chain does not issue yet. Raises ValueError."""
     chain = authority.status.chain or authority.status.certificate
-    return constraints_of(chain) if chain else ()
+    return constraints_of(chain, authority=authority.title) if chain else ()
 
 
 def _chain_end(authority: CertificateAuthority) -> datetime | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import signal
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from acme_server.metrics import Metrics
 from acme_server.server import Server
 from acme_server.settings import ServerSettings
 from acme_server.tasks import BackgroundTasks
+from kms import stop_signals
 from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError
 from kms.cluster.service_account_token import wait_for_token
@@ -175,19 +175,20 @@ def run(
     It also stops when `parent`, a file descriptor of a pipe, is closed at its other end. `gc_thresholds` make Python
     collect rarely: a request creates hundreds of objects and hardly a cycle.
     """
-    # The imported modules stay. Collecting them again and again would only cost time.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*gc_thresholds)
-    allow_open_files(2 * settings.connections.maximum + _INTERNAL.maximum + _OTHER_FILES)
-    if settings.audit_log:
-        decisions.setLevel(logging.WARNING)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
-            runner.run(_until_signal(settings, parent))
-        except (OSError, ClusterError) as error:
-            logger.error("cannot serve", extra={"error": str(error)})
-            return 1
+    with stop_signals.blocked():
+        # The imported modules stay. Collecting them again and again would only cost time.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*gc_thresholds)
+        allow_open_files(2 * settings.connections.maximum + _INTERNAL.maximum + _OTHER_FILES)
+        if settings.audit_log:
+            decisions.setLevel(logging.WARNING)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            try:
+                runner.run(_until_signal(settings, parent))
+            except (OSError, ClusterError) as error:
+                logger.error("cannot serve", extra={"error": str(error)})
+                return 1
     return 0
 
 
@@ -201,6 +202,7 @@ async def _until_signal(settings: ServerSettings, parent: int | None) -> None:
             stop.set()
 
         loop.add_reader(parent, on_parent_ended)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals.STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
-    await serve(settings, stop=stop)
+    with stop_signals.unblocked():
+        await serve(settings, stop=stop)

@@ -110,7 +110,7 @@ class Server:
             settings.external_url,
             http_url=settings.http_url or default_http_url(settings.external_url, settings.http_listen.port),
         )
-        audit = AuditStream(open_stream(settings.audit_log), replica=replica, clock=system_clock)
+        audit = AuditStream(open_stream(settings.audit_log, turns=settings.turns), replica=replica, clock=system_clock)
         changes = ConfigurationChanges(audit, is_due=lambda: election.leading and informers.synced())
         services = Services.build(
             cluster,

@@ -56,10 +56,16 @@ class Session:
     def note(self, version: str, name: str, *, written: bool) -> None:
         """The request has read or written that version of that order.
 
-        A write is newer than everything the client has seen, so it counts even if `seen` is unknown.
+        A write is newer than everything the client has seen, so it counts even if `seen` is unknown. If it is older,
+        etcd was restored from a snapshot: what the client saw before has never been, and no watch will come to it. Then
+        it is unknown again what it has seen.
         """
         found = number(version)
-        if found is not None and (found > self.latest.version if self.latest is not None else written):
+        if found is None:
+            return
+        if written and self.seen is not None and found < self.seen.version:
+            self.seen = self.latest = None
+        elif found > self.latest.version if self.latest is not None else written:
             self.latest = Seen(found, tag_of(name))
 
 

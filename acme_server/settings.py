@@ -46,7 +46,7 @@ class ServerSettings(Settings):
 
     `workers` is the number of processes in the container, and `worker` the number of this one, from 0. Each has a port
     of its own for metrics, probes and other replicas: that of `metrics_listen`, and WORKER_PORTS more for each further
-    worker.
+    worker. For `turns`, which all workers share, see kms.logs.TurnHandler.
     """
 
     listen: Address = Address("", 8443)
@@ -67,6 +67,7 @@ class ServerSettings(Settings):
     list_profiles: bool = False
     workers: int = 1
     worker: int = 0
+    turns: int | None = None
 
     def of_worker(self, number: int) -> ServerSettings:
         """The settings of one worker. Together, the workers hold as many connections as one server would."""

@@ -19,12 +19,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 from types import FrameType
 
 from acme_server.main import ShutdownTimes, run
 from acme_server.settings import ServerSettings
+from kms import logs, stop_signals
 
 logger = logging.getLogger(__name__)
 
@@ -45,25 +47,52 @@ def run_workers(
     """Run the workers until SIGTERM or Ctrl-C, or until one of them ends.
 
     `run_worker` runs one until a signal comes, or the file descriptor is closed at its other end, and returns its exit
-    code. A worker has `grace` seconds to shut down. Returns the exit code: 0, or 1 if a worker could not start or broke
+    code. It is called with the signals blocked, so that none comes before it has installed its handlers and unblocks
+    them. A worker has `grace` seconds to shut down. Returns the exit code: 0, or 1 if a worker could not start or broke
     down.
     """
     grace = ShutdownTimes().longest + _MARGIN if grace is None else grace
     reading, writing = os.pipe()
-    # Forked: what this process has imported is in memory once, as long as nobody counts its references.
-    gc.collect()
-    gc.freeze()
+    turns = os.memfd_create("turns")
     context = multiprocessing.get_context("fork")
 
     def begin(number: int) -> None:
         os.close(writing)
-        sys.exit(run_worker(settings.of_worker(number), reading))
+        logs.take_turns(turns)
+        sys.exit(run_worker(replace(settings.of_worker(number), turns=turns), reading))
 
     workers = [
         context.Process(target=begin, args=(number,), name=f"worker {number}") for number in range(settings.workers)
     ]
-    for each in workers:
-        each.start()
+    with stop_signals.blocked():
+        # Forked: what this process has imported is in memory once, as long as nobody counts its references.
+        gc.collect()
+        gc.freeze()
+        started = _start(workers)
+        stopped = len(started) == len(workers) and _wait(started)
+        for each in started:
+            if each.is_alive():
+                each.terminate()
+        clean = _join(started, grace)
+    return 0 if stopped and clean else 1
+
+
+def _start(workers: Sequence[ForkProcess]) -> Sequence[ForkProcess]:
+    """Start the workers, and return those that were started: all, unless the system refuses another process."""
+    for started, each in enumerate(workers):
+        try:
+            each.start()
+        except OSError as error:
+            logger.error("a worker cannot start", extra={"worker": each.name, "error": str(error)})
+            return workers[:started]
+    return workers
+
+
+def _wait(workers: Sequence[ForkProcess]) -> bool:
+    """Wait until a signal comes, or until a worker ends, which is logged. Returns whether it was a signal.
+
+    A later signal changes nothing: the workers are already told to end.
+    """
     signalled, signal_sent = os.pipe()
     stopped = False
 
@@ -72,19 +101,16 @@ def run_workers(
         stopped = True
         os.write(signal_sent, b"x")
 
-    # After the fork: a signal that comes earlier ends this process, and the workers see that.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    # After the fork: the workers have handlers of their own.
+    for number in stop_signals.STOP_SIGNALS:
         signal.signal(number, stop)
-    wait([signalled, *(each.sentinel for each in workers)])
+    with stop_signals.unblocked():
+        wait([signalled, *(each.sentinel for each in workers)])
     if not stopped:
         for each in workers:
             if each.exitcode is not None:
                 logger.error("a worker has ended", extra={"worker": each.name, "exit_code": each.exitcode})
-    for each in workers:
-        if each.is_alive():
-            each.terminate()
-    clean = _join(workers, grace)
-    return 0 if stopped and clean else 1
+    return stopped
 
 
 def _join(workers: Sequence[ForkProcess], grace: float) -> bool:

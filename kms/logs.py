@@ -6,6 +6,7 @@ be passed to a logger: the formatters do not filter them, they only keep each ev
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import logging
 import sys
@@ -75,6 +76,34 @@ class TextFormatter(logging.Formatter):
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
+class TurnHandler(logging.StreamHandler):  # type: ignore[type-arg]  # generic in its stubs only
+    """Writes lines to a stream that other processes may write to as well.
+
+    A pipe takes 4 KiB at once, and a long line in several parts. So that no part of another line comes in between,
+    processes that share `turns`, a file descriptor, hold its record lock while they write. It ends with its process.
+    """
+
+    turns: int | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line when it is this process's turn."""
+        if self.turns is None:
+            super().emit(record)
+            return
+        fcntl.lockf(self.turns, fcntl.LOCK_EX)
+        try:
+            super().emit(record)
+        finally:
+            fcntl.lockf(self.turns, fcntl.LOCK_UN)
+
+
+def take_turns(turns: int) -> None:
+    """Let the log of this process take turns with those of others that have the same file descriptor."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, TurnHandler):
+            handler.turns = turns
+
+
 def configure(format_: Format | None, level: str, *, stream: TextIO | None = None) -> None:
     """Log to `stream` (standard error) in `format_`; by default text on a terminal, else json."""
     # No format says where a line was logged, or by which thread: to find that out costs as much as the line itself
@@ -83,7 +112,7 @@ def configure(format_: Format | None, level: str, *, stream: TextIO | None = Non
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     stream = stream or sys.stderr
     chosen = format_ or ("text" if stream.isatty() else "json")
-    handler = logging.StreamHandler(stream)
+    handler = TurnHandler(stream)
     handler.setFormatter(TextFormatter() if chosen == "text" else JSONFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]

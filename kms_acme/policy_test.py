@@ -244,9 +244,10 @@ def _constraints(configuration: Configuration, authority: CertificateAuthority) 
                 constraints=compile_constraints(internal.name_constraints),
             )
         except InvalidRules as error:
-            raise Undecided(f"CertificateAuthority {namespace}/{current.metadata.name}: {error}") from None
+            raise Undecided(f"{current.title}: {error}") from None
         if template.constraints is not None:
-            yield from constraints_of(certificate_pem(self_signed(template, generate_key("ECDSA", 256))))
+            certificate = self_signed(template, generate_key("ECDSA", 256))
+            yield from constraints_of(certificate_pem(certificate), authority=current.title)
         above = internal.issuer_ref
         current = configuration.authorities.get((namespace, above.name)) if above is not None else None
 

@@ -11,6 +11,7 @@ from acme_server.audit.actor import ACTOR
 from acme_server.audit.decisions import Envelope, of_account, of_order, of_revocation_record
 from acme_server.audit.record import AuditRecord, line_of
 from kms.clock import Clock, system_clock
+from kms.logs import TurnHandler
 from kms.resources.accounts import ACMEAccount
 from kms.resources.orders import ACMEOrder
 from kms.resources.revocations import RevocationRecord
@@ -28,21 +29,24 @@ class _Reporting(logging.Handler):
         logger.error("audit stream cannot be written", extra={"error": str(sys.exception())})
 
 
-class _Stream(_Reporting, logging.StreamHandler):  # type: ignore[type-arg]  # generic in its stubs only
+class _Stream(_Reporting, TurnHandler):
     pass
 
 
-class _File(_Reporting, WatchedFileHandler):
+class _File(_Reporting, TurnHandler, WatchedFileHandler):
     """A file that is opened again after a program for the rotation of logs has renamed it."""
 
 
-def open_stream(destination: str) -> logging.Handler | None:
-    """What writes lines to standard output ("-") or a file; None for "". Raises OSError for a file."""
+def open_stream(destination: str, *, turns: int | None = None) -> logging.Handler | None:
+    """What writes lines to standard output ("-") or a file; None for "". Raises OSError for a file.
+
+    For `turns`, see TurnHandler.
+    """
     if not destination:
         return None
-    if destination == STANDARD_OUTPUT:
-        return _Stream(sys.stdout)
-    return _File(destination, encoding="utf-8")
+    handler = _Stream(sys.stdout) if destination == STANDARD_OUTPUT else _File(destination, encoding="utf-8")
+    handler.turns = turns
+    return handler
 
 
 FindAccount = Callable[[str, str], ACMEAccount | None]

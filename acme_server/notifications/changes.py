@@ -27,15 +27,27 @@ class Change(NamedTuple):
 
 
 class Changes(View[ACMEOrder]):
-    """Ended orders of profiles that `is_wanted`, as the index learns of them, if they are younger than `kept`."""
+    """Ended orders of profiles that `is_wanted`, as the index learns of them, if they are younger than `kept`.
+
+    `sweep`: after that time, an order that ends makes it forget the changes of all profiles that are too old or not
+    wanted any more. Only the replica that leads takes changes, and only those of profiles with a receiver.
+    """
 
     def __init__(
-        self, index: Index[ACMEOrder], *, is_wanted: Callable[[Key], bool], clock: Clock, kept: timedelta
+        self,
+        index: Index[ACMEOrder],
+        *,
+        is_wanted: Callable[[Key], bool],
+        clock: Clock,
+        kept: timedelta,
+        sweep: timedelta = timedelta(minutes=10),
     ) -> None:
         super().__init__(index)
         self._is_wanted = is_wanted
         self._clock = clock
         self._kept = kept
+        self._sweep_every = sweep
+        self._swept = clock()
         self._by_profile: defaultdict[Key, list[Change]] = defaultdict(list)
 
     def put(self, key: Key, order: ACMEOrder) -> None:
@@ -43,12 +55,24 @@ class Changes(View[ACMEOrder]):
         time = _last_event(order)
         if time is None or not order.metadata.resource_version.isdigit():
             return
-        oldest = self._clock() - self._kept
-        if time > oldest and self._is_wanted(order.profile_key):
-            changes = self._by_profile[order.profile_key]
+        now = self._clock()
+        if now - self._swept >= self._sweep_every:
+            self._sweep(now)
+        if time > now - self._kept and self._is_wanted(order.profile_key):
+            change = Change(int(order.metadata.resource_version), key, time)
+            heapq.heappush(self._by_profile[order.profile_key], change)
+
+    def _sweep(self, now: datetime) -> None:
+        self._swept, oldest = now, now - self._kept
+        for profile, changes in [*self._by_profile.items()]:
             while changes and changes[0].time < oldest:
                 heapq.heappop(changes)
-            heapq.heappush(changes, Change(int(order.metadata.resource_version), key, time))
+            if not changes or not self._is_wanted(profile):
+                del self._by_profile[profile]
+
+    def __len__(self) -> int:
+        """The changes that are kept."""
+        return sum(map(len, self._by_profile.values()))
 
     def remove(self, key: Key) -> None:
         """Nothing: whoever tells of the order finds that it is gone."""

@@ -76,20 +76,22 @@ class FullSync(Generic[T]):
     def _take(self, event: WatchEvent[T]) -> None:
         deleted = event.type == "DELETED"
         if event.object is not None:
-            self._index.update(event.object, deleted)
+            self._index.update(event.object, deleted, listed=True)
+        elif event.unreadable is not None and deleted:
+            self._index.delete(event.unreadable.metadata)
         elif event.unreadable is not None:
-            (self._index.delete if deleted else self._index.obscure)(event.unreadable.metadata)
+            self._index.obscure(event.unreadable.metadata, listed=True)
 
     async def _list_pages(self, namespace: str | None, pause: float) -> None:
         objects = list_all(
             self._cluster,
             self._kind,
             namespace,
-            on_unreadable=lambda unreadable: self._index.obscure(unreadable.metadata),
+            on_unreadable=lambda unreadable: self._index.obscure(unreadable.metadata, listed=True),
             pause=pause,
         )
         async for each in objects:
-            self._index.update(each, False)
+            self._index.update(each, False, listed=True)
 
     def _complete(self) -> None:
         if self._requested.is_set():

@@ -46,13 +46,17 @@ class Index(Generic[T]):
         """Inform the view of every change from now on."""
         self._views.append(view)
 
-    def update(self, resource: T, deleted: bool) -> None:  # noqa: FBT001 - the signature of watch callbacks
-        """Take in a version of an object, or its deletion."""
+    def update(self, resource: T, deleted: bool, *, listed: bool = False) -> None:  # noqa: FBT001 - of callbacks
+        """Take in a version of an object, or its deletion.
+
+        `listed`: it comes from a full list that was requested after the index became stale. It then outweighs what was
+        known before, also a newer version: etcd was restored from a snapshot, and that version never was.
+        """
         if deleted:
             self.delete(resource.metadata)
             return
         key = key_of(resource)
-        if self._take(key, resource.metadata.resource_version):
+        if self._take(key, resource.metadata.resource_version, listed=listed):
             for view in self._views:
                 view.put(key, resource)
 
@@ -69,10 +73,13 @@ class Index(Generic[T]):
         if len(self._deleted) > self._remembered:
             self._deleted.popitem(last=False)
 
-    def obscure(self, metadata: ObjectMeta) -> None:
-        """Take in a version of an object that cannot be read: the views keep of it only what refuses."""
+    def obscure(self, metadata: ObjectMeta, *, listed: bool = False) -> None:
+        """Take in a version of an object that cannot be read: the views keep of it only what refuses.
+
+        For `listed`, see `update`.
+        """
         key = _key(metadata)
-        if self._take(key, metadata.resource_version):
+        if self._take(key, metadata.resource_version, listed=listed):
             for view in self._views:
                 view.obscure(key)
 
@@ -89,7 +96,7 @@ class Index(Generic[T]):
     def mark_stale(self) -> None:
         """Changes may have been missed: do not rely on any object until it is seen again."""
         self.complete = False
-        self._unconfirmed = set(self._versions)
+        self._unconfirmed = {*self._versions, *self._deleted}
 
     def forget_versions(self) -> None:
         """Take every version that comes for newer than the known one, whose number means nothing any more."""
@@ -107,11 +114,12 @@ class Index(Generic[T]):
         """Whether the object has been seen since the index became stale."""
         return key not in self._unconfirmed
 
-    def _take(self, key: Key, version: str) -> bool:
-        """Remember the version, and return whether it is newer than what is known of the object."""
+    def _take(self, key: Key, version: str, *, listed: bool) -> bool:
+        """Remember the version, and return whether it is newer than what is known of the object, or outweighs it."""
+        outweighs = listed and key in self._unconfirmed
         self._unconfirmed.discard(key)
         known = self._versions.get(key) or self._deleted.get(key)
-        if known is not None and not newer(version, known):
+        if known is not None and not newer(version, known) and (version == known or not outweighs):
             return False
         self._deleted.pop(key, None)
         self._versions[key] = version

@@ -83,17 +83,23 @@ class Indexer(Generic[T]):
         """Store a list of the scope, and drop the objects that it does not contain."""
         restored = went_back(self._versions.get(scope, ""), listing.resource_version)
         self._versions[scope] = listing.resource_version
-        listed = {key_of(each) for each in listing.items}
-        # Objects that put() has stored since the list was made are newer than the list, and stay. Where versions went
-        # back, as after a restore of etcd, they say nothing: the list alone counts.
-        gone = [
-            each
-            for key, each in self._objects.items()
-            if self._scope_of(each) == scope
-            and (
-                restored or (key not in listed and not newer(each.metadata.resource_version, listing.resource_version))
-            )
-        ]
+        listed = {key_of(each): each.metadata.resource_version for each in listing.items}
+
+        def counts(known: T) -> bool:
+            """Whether the object stays, at least until the list brings a newer version.
+
+            Objects that put() has stored since the list was made are newer than the list. Any other has no newer
+            version than in the list, unless etcd was restored: then it has one that never was. Where the versions of
+            lists went back, those of objects say nothing.
+            """
+            version = known.metadata.resource_version
+            if restored:
+                return False
+            if newer(version, listing.resource_version):
+                return True
+            return key_of(known) in listed and not newer(version, listed[key_of(known)])
+
+        gone = [each for each in self._objects.values() if self._scope_of(each) == scope and not counts(each)]
         for each in gone:
             self._drop(each)
         self._unreadable = {key: each for key, each in self._unreadable.items() if self._scope_of(each) != scope}

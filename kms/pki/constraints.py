@@ -22,7 +22,7 @@ from kms.pki.pattern_sets import NO_NETWORKS, NetworkSet, Value
 from kms.pki.policy import Violation
 from kms.pki.quoting import quoted
 
-_RULE = "nameConstraints of the CA"
+_RULE = "nameConstraints of"
 _SHOWN = 5
 """Subtrees that a message lists."""
 
@@ -68,7 +68,7 @@ class Subtrees:
 
 @dataclass(frozen=True, slots=True)
 class Constraints:
-    """The name constraints of one CA certificate, whose subject is `holder`.
+    """The name constraints of one CA certificate, which `holder` names: `the CA "CN=Example Root"`.
 
     Without permitted subtrees of a type, names of that type are not restricted.
     """
@@ -78,9 +78,21 @@ class Constraints:
     excluded: Subtrees
 
 
-def constraints_of(chain: str) -> tuple[Constraints, ...]:
-    """The name constraints in a chain of CA certificates in PEM. Raises ValueError if it cannot be read."""
-    return tuple(filter(None, map(_of_certificate, x509.load_pem_x509_certificates(chain.encode()))))
+def constraints_of(chain: str, *, authority: str = "") -> tuple[Constraints, ...]:
+    """The name constraints in a chain of CA certificates in PEM. Raises ValueError if it cannot be read.
+
+    Messages name the `authority` whose chain it is, such as `CertificateAuthority pki/issuing`.
+    """
+    certificates = x509.load_pem_x509_certificates(chain.encode())
+    holders = (_holder(each, authority, first=number == 0) for number, each in enumerate(certificates))
+    return tuple(filter(None, map(_of_certificate, certificates, holders)))
+
+
+def _holder(certificate: x509.Certificate, authority: str, *, first: bool) -> str:
+    subject = quoted(certificate.subject.rfc4514_string())
+    if authority and first:
+        return f"{authority} ({subject})"
+    return f"the CA {subject} above {authority}" if authority else f"the CA {subject}"
 
 
 def constraint_violations(names: Iterable[Name], constraints: Sequence[Constraints]) -> tuple[Violation, ...]:
@@ -89,12 +101,12 @@ def constraint_violations(names: Iterable[Name], constraints: Sequence[Constrain
     return tuple(Violation(objection, name) for name, objection in objections if objection is not None)
 
 
-def _of_certificate(certificate: x509.Certificate) -> Constraints | None:
+def _of_certificate(certificate: x509.Certificate, holder: str) -> Constraints | None:
     value = find_extension(certificate, x509.NameConstraints)
     if value is None:
         return None
     return Constraints(
-        holder=quoted(certificate.subject.rfc4514_string()),
+        holder=holder,
         permitted=_subtrees(value.permitted_subtrees or ()),
         excluded=_subtrees(value.excluded_subtrees or ()),
     )

@@ -278,7 +278,7 @@ def _constrained_names(
             left.append(each)
             continue
         notes.append(
-            f'policy {policy.name} allows "{each}" (spec.dnsNames), which is {how} by the nameConstraints of the CA'
+            f'policy {policy.name} allows "{each}" (spec.dnsNames), which is {how} by the nameConstraints of'
             f" {constraints.holder}"
         )
     return tuple(left)
@@ -300,7 +300,7 @@ def _constrained_addresses(
         left &= AddressRanges.of(constraints.permitted.networks)
     if addresses and not left:
         notes.append(
-            f"policy {policy.name} allows IP addresses (spec.ipAddresses), and the nameConstraints of the CA"
+            f"policy {policy.name} allows IP addresses (spec.ipAddresses), and the nameConstraints of"
             f" {constraints.holder} permit none of them"
         )
     return left

@@ -279,6 +279,11 @@ class CertificateAuthority(Struct, frozen=True, kw_only=True):
     status: AuthorityStatus = AuthorityStatus()
 
     @property
+    def title(self) -> str:
+        """Kind, namespace and name, for messages."""
+        return f"CertificateAuthority {self.metadata.namespace}/{self.metadata.name}"
+
+    @property
     def key_ids(self) -> tuple[str, ...]:
         """The identifiers of the CA's key and of its former keys, in hexadecimal."""
         current = self.status.subject_key_id

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from kms.resources.authorities import FormerKey
+import msgspec
+
+from kms.resources.authorities import FormerKey, FormerRoot
 from kms.resources.meta import GROUP, Key, ObjectMeta
 
 DELETED_AT = f"{GROUP}/owner-deleted-at"
@@ -18,10 +20,15 @@ FORMER_KEYS = f"{GROUP}/former-keys"
 """On a signing key: status.formerKeys of its CertificateAuthority, for another one of the same name."""
 FORMER_ROOTS = f"{GROUP}/former-roots"
 """On a signing key: the SHA-256 digests of status.formerRoots of its CertificateAuthority, which proves them."""
+FORMER_ROOT_CERTIFICATES = f"{GROUP}/former-root-certificates"
+"""On a signing key: status.formerRoots of its CertificateAuthority as JSON, which outlive the status."""
 SERVED_PROFILES = f"{GROUP}/served-profiles"
 """On a signing key: the profiles that have named its CertificateAuthority, which proves their former roots."""
 LONGEST_CERTIFICATE = f"{GROUP}/longest-certificate"
 """On a signing key: the longest duration of certificates that profiles of the CA have ever had, in seconds."""
+
+_MAXIMUM_ROOTS = 64 * 1024
+"""Characters of former roots. The annotations of an object may have 256 KiB."""
 
 
 def format_time(time: datetime) -> str:
@@ -46,6 +53,26 @@ def deleted_at(metadata: ObjectMeta) -> datetime | None:
 def kept_until(metadata: ObjectMeta) -> datetime | None:
     """When an object whose owner is gone will be deleted; None if that is not decided."""
     return parse_time(metadata.annotations.get(KEPT_UNTIL))
+
+
+def format_former_roots(roots: Iterable[FormerRoot]) -> str:
+    """The value of FORMER_ROOT_CERTIFICATES. The last ones are left out if all annotations could not hold them."""
+    kept: list[FormerRoot] = []
+    for each in roots:
+        if sum(len(root.certificate) for root in (*kept, each)) > _MAXIMUM_ROOTS:
+            break
+        kept.append(each)
+    return msgspec.json.encode(kept).decode() if kept else ""
+
+
+def parse_former_roots(metadata: ObjectMeta) -> tuple[FormerRoot, ...]:
+    """The former roots in FORMER_ROOT_CERTIFICATES; none if it is malformed."""
+    try:
+        return msgspec.json.decode(
+            metadata.annotations.get(FORMER_ROOT_CERTIFICATES) or "[]", type=tuple[FormerRoot, ...]
+        )
+    except msgspec.DecodeError:
+        return ()
 
 
 def format_former_keys(keys: Iterable[FormerKey]) -> str:

@@ -20,6 +20,7 @@ from kms.resources.credentials import EABCredential, NameRules
 from kms.resources.kept import (
     DELETED_AT,
     FORMER_KEYS,
+    FORMER_ROOT_CERTIFICATES,
     FORMER_ROOTS,
     KEPT_UNTIL,
     LONGEST_CERTIFICATE,
@@ -48,7 +49,9 @@ FREE_FORM_OCTETS = 65_536
 
 _READY = "Ready"
 _LABELS = frozenset({MANAGED_BY, COMPONENT, OWNER_UID, CREDENTIAL_UID})
-_ANNOTATIONS = frozenset({OWNER, DIGEST, DELETED_AT, KEPT_UNTIL, LONGEST_CERTIFICATE, FORMER_ROOTS})
+_ANNOTATIONS = frozenset(
+    {OWNER, DIGEST, DELETED_AT, KEPT_UNTIL, LONGEST_CERTIFICATE, FORMER_ROOTS, FORMER_ROOT_CERTIFICATES}
+)
 """The annotations that programs read, wherever the object is."""
 _WHOLE = (FORMER_KEYS, SERVED_PROFILES)
 _ANNOTATION_LENGTH = 1_024

@@ -142,7 +142,10 @@ def decode_contents(chunks: Iterable[bytes]) -> Iterator[Header | Entry]:
             kind = _KINDS.get(line.kind)
             if kind is None:
                 raise BackupUnreadable(f"has a {line.kind[:64]!r}, which this program does not know")
-            yield Entry(kind, line.object)
+            entry = Entry(kind, line.object)
+            if kind is SECRET and component(entry) not in KEY_COMPONENTS:
+                raise BackupUnreadable("has a Secret that is not a key of this program")
+            yield entry
     except (msgspec.DecodeError, RecursionError):
         # The error of the decoder may quote what is secret.
         raise BackupUnreadable("has contents that this program does not know") from None

@@ -137,7 +137,7 @@ def _over(stored: Stored, existing: Stored) -> Stored:
 
 
 async def _restore_status(cluster: Cluster, entry: Entry, created: Stored) -> None:
-    """Give the CA the status of the backup but for conditions: it names former roots and keys, which no Secret has.
+    """Give the CA the status of the backup but for conditions: not every Secret has former roots and keys.
 
     The operator may write the status at the same time; what it has written stays.
     """
@@ -182,8 +182,10 @@ async def _write_with_status(cluster: Cluster, entry: Entry, on_failure: Progres
             current, is_new = await cluster.create(entry.kind, _without_cluster(entry.object)), True
         except errors.AlreadyExists:
             current, is_new = await cluster.get(entry.kind, *entry.key), False
-        # An earlier restore may have ended between both writes; no server runs that would have changed the status.
-        if entry.object.status and (is_new or not current.status or current.status == _DEFAULT_STATUS):
+        # An earlier restore may have ended between both writes; no server runs that would have changed the status. But
+        # an object that says something else of itself is another one: the status is not about that.
+        is_same = is_new or current.spec == entry.object.spec
+        if entry.object.status and is_same and (is_new or not current.status or current.status == _DEFAULT_STATUS):
             await cluster.replace_status(entry.kind, msgspec.structs.replace(current, status=entry.object.status))
     except (errors.Invalid, errors.NotFound, errors.Conflict) as error:
         on_failure(f"{entry} is not restored: {error}")

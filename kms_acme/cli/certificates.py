@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @reading_options
 @output_option(*FORMATS)
 @click.option(
+    "-p",
     "--profile",
     type=ObjectName(uses_namespace_option=True),
     shell_complete=complete_objects("CertificateProfile"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from kms import logs
+from kms import logs, stop_signals
 from kms.contract import default_http_url
 from kms_acme.cli import options
 from kms_acme.cli.lazy import LazyGroup
@@ -111,11 +111,12 @@ def server(**values: Any) -> None:
     """Run the ACME server."""
     settings = server_settings(values)
     logs.configure(values["log_format"], values["log_level"])
-    # Imported here, so that each command loads its own program only.
-    from acme_server.main import run  # noqa: PLC0415
-    from acme_server.workers import run_workers  # noqa: PLC0415
+    with stop_signals.blocked():
+        # Imported here, so that each command loads its own program only.
+        from acme_server.main import run  # noqa: PLC0415
+        from acme_server.workers import run_workers  # noqa: PLC0415
 
-    sys.exit(run(settings) if settings.workers == 1 else run_workers(settings))
+        sys.exit(run(settings) if settings.workers == 1 else run_workers(settings))
 
 
 @main.command()
@@ -128,9 +129,10 @@ def operator(**values: Any) -> None:
     """Run the operator, which reconciles CAs, policies, profiles and credentials."""
     settings = operator_settings(values)
     logs.configure(values["log_format"], values["log_level"])
-    from kms_operator.main import run  # noqa: PLC0415 - as above
+    with stop_signals.blocked():
+        from kms_operator.main import run  # noqa: PLC0415 - as above
 
-    sys.exit(run(settings))
+        sys.exit(run(settings))
 
 
 @main.command()

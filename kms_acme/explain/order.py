@@ -112,7 +112,7 @@ def _attempt(order: ACMEOrder, position: int, authorization: Authorization, chal
         case "invalid":
             ended = condition(order.status.conditions, "Ready")
             when = challenge.started or (ended.last_transition_time if ended is not None else None)
-            yield Line(f"{name} was not proven by {challenge.type}: the server tried {place}.", when)
+            yield Line(f"{name} was not proven by {challenge.type}: {_what_was_tried(challenge, name, place)}.", when)
             yield from _problem(challenge.error)
         case "processing":
             yield Line(f"The server is trying {challenge.type} for {name} at {place}.", challenge.started)
@@ -122,6 +122,17 @@ def _attempt(order: ACMEOrder, position: int, authorization: Authorization, chal
                 yield Line(
                     f"{challenge.type} for {name} was offered ({place}); the client has not asked to validate it."
                 )
+
+
+def _what_was_tried(challenge: Challenge, name: str, place: str) -> str:
+    """How far the server came. For dns-01, the look-up is all that it does."""
+    error = challenge.error
+    types = {error.type, *(each.type for each in error.subproblems)} if error is not None else set()
+    if types == {"dns"} and challenge.type != "dns-01":
+        return f"the look-up of the addresses of {name} failed, so the server has not asked {place}"
+    if error is not None and error.type == "caa":
+        return f"the server found the answer at {place}, and CAA records are in the way"
+    return f"the server tried {place}"
 
 
 def _problem(problem: StoredProblem | None) -> Iterator[Line]:

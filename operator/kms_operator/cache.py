@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from kms.cluster.resource_version import newer
+from kms.cluster.resource_version import newer, went_back
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import Kind
 from kms.resources.meta import Key, Resource, Unreadable, key_of
@@ -27,6 +27,7 @@ class Cache(ObjectIndex):
         super().__init__()
         self._release = release
         self._deleted: dict[tuple[str, Key], str] = {}
+        self._newest: dict[str, str] = {}
 
     def put(self, kind: Kind[Any], object_: Resource, *, live: bool = False) -> bool:
         """Store the object. Returns False if this version or a later one is cached.
@@ -37,6 +38,7 @@ class Cache(ObjectIndex):
         key = key_of(object_)
         known = self.get(kind, key) or self.unreadable(kind, key)
         version = object_.metadata.resource_version
+        self.note_version(kind, version)
         if known is not None and not newer(version, known.metadata.resource_version):
             return False
         deleted = self._deleted.get((kind.plural, key))
@@ -51,7 +53,9 @@ class Cache(ObjectIndex):
         """Drop the object, of which a newer version cannot be read. Returns False if a later version is cached."""
         key = key_of(object_)
         known = self.get(kind, key) or self.unreadable(kind, key)
-        if known is not None and not newer(object_.metadata.resource_version, known.metadata.resource_version):
+        version = object_.metadata.resource_version
+        self.note_version(kind, version)
+        if known is not None and not newer(version, known.metadata.resource_version):
             return False
         self._kinds[kind.plural].pop(key)
         self._unreadable[kind.plural][key] = object_
@@ -65,6 +69,7 @@ class Cache(ObjectIndex):
         key = key_of(object_)
         known = self.get(kind, key) or self.unreadable(kind, key)
         version = object_.metadata.resource_version
+        self.note_version(kind, version)
         if known is not None and newer(known.metadata.resource_version, version):
             return False
         self._deleted[kind.plural, key] = version
@@ -72,38 +77,56 @@ class Cache(ObjectIndex):
         self._unreadable[kind.plural].pop(key, None)
         return known is not None
 
+    def newest(self, kind: Kind[Any]) -> str:
+        """Return the newest resourceVersion of the kind that was received; empty if there is none."""
+        return self._newest.get(kind.plural, "")
+
     def replace(
-        self, kind: Kind[Any], objects: Iterable[Resource], resource_version: str, *, unreadable: Iterable[Key] = ()
+        self,
+        kind: Kind[Any],
+        objects: Iterable[Resource],
+        resource_version: str,
+        *,
+        unreadable: Iterable[Unreadable] = (),
+        since: str = "",
     ) -> tuple[list[Any], list[Any]]:
         """Replace all objects of the kind by a complete list. Returns what is new or changed, and what is gone.
 
-        `unreadable` are the objects of the list that cannot be read.
+        `unreadable` are the objects of the list that cannot be read; they are not stored. `since` was the newest
+        version when the list was requested. What was known then counts no more, even if its version is newer: after a
+        restore of etcd from a snapshot, resourceVersions go back, or objects have versions that never were.
         """
         self.served[kind.plural] = kind
-        listed = {key_of(each): each for each in objects}
-        present = {*listed, *unreadable}
-        deleted = [
-            known
-            for key, known in (*self.all(kind).items(), *self._unreadable[kind.plural].items())
-            if key not in present and not newer(known.metadata.resource_version, resource_version)
-        ]
-        for each in deleted:
-            self._kinds[kind.plural].pop(key_of(each))
-            self._unreadable[kind.plural].pop(key_of(each), None)
+        restored = went_back(since, resource_version)
+        horizon = since if restored else resource_version
+        readable = tuple(objects)
+        listed = {key_of(each): each.metadata for each in (*readable, *unreadable)}
+        deleted = []
+        for key, known in (*self.all(kind).items(), *self._unreadable[kind.plural].items()):
+            present, version = listed.get(key), known.metadata.resource_version
+            same = present is not None and present.resource_version == version and not restored
+            if same or newer(version, horizon):
+                continue
+            if present is None or present.uid != known.metadata.uid:
+                deleted.append(known)  # if another one is present, it was made since
+            self._kinds[kind.plural].pop(key)
+            self._unreadable[kind.plural].pop(key, None)
         # The list does not contain what was deleted before it, so those deletions need not be remembered.
         self._deleted = {
             (plural, key): version
             for (plural, key), version in self._deleted.items()
-            if plural != kind.plural or newer(version, resource_version)
+            if plural != kind.plural or newer(version, horizon)
         }
-        changed = []
-        for key, each in listed.items():
-            known = self.get(kind, key) or self.unreadable(kind, key)
-            if self.put(kind, each):
-                changed.append(each)
-                if known is not None and known.metadata.uid != each.metadata.uid:
-                    deleted.append(known)  # it was deleted, and another one was made
-        return changed, deleted
+        if restored:
+            self._newest[kind.plural] = resource_version
+        self.note_version(kind, resource_version)
+        return [each for each in readable if self.put(kind, each)], deleted
+
+    def note_version(self, kind: Kind[Any], version: str) -> None:
+        """Note a version of the kind that was received."""
+        known = self._newest.get(kind.plural, "")
+        if not known or newer(version, known):
+            self._newest[kind.plural] = version
 
     def set_unavailable(self, kind: Kind[Any], unavailability: Unavailability | None) -> bool:
         """Record why an optional kind is not available; None: it is. Returns False if that was known."""

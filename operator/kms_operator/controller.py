@@ -179,13 +179,14 @@ class Controller:
         if self.cache.remove(kind, object_):
             self._on_deleted(kind, object_)
 
-    def handle_list(self, kind: Kind[Any], listing: Listing[Any]) -> None:
-        """Cache a complete list: objects that are not in it were deleted."""
+    def handle_list(self, kind: Kind[Any], listing: Listing[Any], *, since: str = "") -> None:
+        """Cache a complete list: objects that are not in it were deleted. For `since`, see Cache.replace."""
         relevant = [each for each in listing.items if self._is_relevant(kind, each)]
-        for each in listing.unreadable:
-            self.handle_unreadable(kind, each)
-        unreadable = [key_of(each) for each in listing.unreadable]
-        changed, deleted = self.cache.replace(kind, relevant, listing.resource_version, unreadable=unreadable)
+        changed, deleted = self.cache.replace(
+            kind, relevant, listing.resource_version, unreadable=listing.unreadable, since=since
+        )
+        for unreadable in listing.unreadable:
+            self.handle_unreadable(kind, unreadable)
         for each in changed:
             self._reported.pop(request_for(kind, each), None)
         for each in sorted(changed, key=_age):

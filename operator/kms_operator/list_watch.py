@@ -4,6 +4,10 @@ First everything is listed, again and again until the API server answers and ser
 operator may be started before either is there. Then kopf's watches run, and everything is listed every ten minutes and
 after each gap in a watch, because no event tells of a deletion in a gap. Optional kinds are listed every minute,
 and every eight seconds while the operator has objects of them.
+
+If etcd is restored from a snapshot, resourceVersions go back. The API server opens a watch from a version that is not
+there yet, and sends nothing. So the operator compares versions every minute, and where they went back, it lists
+everything and starts kopf's watches again.
 """
 
 from __future__ import annotations
@@ -15,9 +19,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 from kms.cluster.client import Cluster
+from kms.cluster.codec import Listing
 from kms.cluster.errors import ClusterError, NotFound, Unavailable
+from kms.cluster.resource_version import went_back
 from kms.cluster.retry import Backoff
-from kms.resources.kinds import NAMESPACES, Kind
+from kms.resources.kinds import AUTHORITIES, NAMESPACES, Kind
 from kms.resources.meta import Resource, Unreadable
 from kms_operator.controller import Controller
 from kms_operator.kinds import WATCHED_KINDS
@@ -35,11 +41,11 @@ logger = logging.getLogger(__name__)
 class ListWatch:
     """Feeds one controller, in its event loop.
 
-    `relist_seconds` lie between two lists of everything, `optional_seconds` between two of the optional kinds,
-    `optional_present_seconds` while there are objects of the operator, which others may change, and
-    `optional_soon_seconds` while one of those is missing that a resource asks for. After the first sign of a gap,
-    `gap_seconds` pass before everything is listed, since a watch that starts over sends many events at once. A watch
-    that lasted `steady_seconds` is restarted with the first backoff again.
+    `relist_seconds` lie between two lists of everything, `compare_seconds` between two comparisons of versions,
+    `optional_seconds` between two lists of the optional kinds, `optional_present_seconds` while there are objects of
+    the operator, which others may change, and `optional_soon_seconds` while one of those is missing that a resource
+    asks for. After the first sign of a gap, `gap_seconds` pass before everything is listed, since a watch that starts
+    over sends many events at once. A watch that lasted `steady_seconds` is restarted with the first backoff again.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class ListWatch:
         *,
         login: Login,
         relist_seconds: float = 600.0,
+        compare_seconds: float = 60.0,
         gap_seconds: float = 2.0,
         optional_seconds: float = 60.0,
         optional_present_seconds: float = 8.0,
@@ -63,6 +70,7 @@ class ListWatch:
         self._metrics = metrics
         self._login = login
         self._relist_seconds = relist_seconds
+        self._compare_seconds = compare_seconds
         self._gap_seconds = gap_seconds
         self._optional_seconds = optional_seconds
         self._optional_present_seconds = optional_present_seconds
@@ -73,6 +81,7 @@ class ListWatch:
         self._optional_kinds = OptionalKinds(settings, cluster, controller)
         # Labels of namespaces need a cluster-wide permission, which an operator of a few namespaces does not have.
         self._kinds = tuple(each for each in WATCHED_KINDS if each is not NAMESPACES or not settings.watch_namespaces)
+        self._kopf_watch: KopfWatch | None = None
         self.synced = False
         """Whether everything has been listed once."""
 
@@ -87,6 +96,7 @@ class ListWatch:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_watching())
             group.create_task(self._keep_listing())
+            group.create_task(self._keep_comparing_versions())
             group.create_task(self._keep_refreshing_optional_kinds())
 
     async def _keep_listing(self) -> None:
@@ -102,11 +112,38 @@ class ListWatch:
         Otherwise an API server that refuses every third request would hardly ever answer all of them in a row.
         """
         for kind in self._kinds:
-            listing = await _retry(partial(list_kind, self._cluster, kind, self._settings))
-            self._controller.handle_list(kind, listing)
+            listing, since = await _retry(partial(self._list_kind, kind))
+            self._controller.handle_list(kind, listing, since=since)
+            if went_back(since, listing.resource_version):
+                self._on_restored(kind)
         await _retry(self._read_namespaces)
         self._controller.enqueue_all()
         self._metrics.refreshes.inc()
+
+    async def _list_kind(self, kind: Kind[Any]) -> tuple[Listing[Any], str]:
+        """List the kind. The second value is the newest version that was known before."""
+        since = self._controller.cache.newest(kind)
+        return await list_kind(self._cluster, kind, self._settings), since
+
+    def _on_restored(self, kind: Kind[Any]) -> None:
+        logger.warning("resourceVersions went back, as after a restore of etcd", extra={"kind": kind.kind})
+        if self._kopf_watch is not None:
+            self._kopf_watch.stop()  # it waits for versions that may never come; another one begins with a list
+
+    async def _keep_comparing_versions(self) -> None:
+        """List everything if versions went back. One kind tells it of all."""
+        namespace = next(iter(self._settings.watch_namespaces), None)
+        while True:
+            await asyncio.sleep(self._compare_seconds)
+            since = self._controller.cache.newest(AUTHORITIES)
+            try:
+                version = await self._cluster.version(AUTHORITIES, namespace)
+            except ClusterError as error:
+                logger.debug("versions not compared", extra={"error": str(error)})
+                continue
+            if went_back(since, version):
+                self._gap.set()
+            self._controller.cache.note_version(AUTHORITIES, version)
 
     async def _keep_refreshing_optional_kinds(self) -> None:
         wanted = self._controller.optional_kinds_wanted
@@ -147,11 +184,12 @@ class ListWatch:
 
     async def _watch(self) -> BaseException | None:
         """Watch in a thread until kopf gives up; returns its error."""
-        watch = KopfWatch(self._settings, self._kinds, deliver=self._deliver, login=self._login)
+        self._kopf_watch = watch = KopfWatch(self._settings, self._kinds, deliver=self._deliver, login=self._login)
         thread = asyncio.ensure_future(asyncio.to_thread(watch.run))
         try:
             await asyncio.wait((thread,))
         finally:
+            self._kopf_watch = None
             watch.stop()
         return thread.exception()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import socket
 import sys
 import threading
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+from kms import stop_signals
 from kms.clock import system_clock, system_entropy
 from kms.cluster.client import Cluster
 from kms.cluster.errors import Misconfigured
@@ -148,6 +148,7 @@ class ElectedOperator:
             controller,
             self._metrics,
             login=self._login,
+            compare_seconds=self._intervals.compare,
             optional_seconds=self._intervals.optional,
             optional_present_seconds=self._intervals.optional_present,
             optional_soon_seconds=self._intervals.optional_missing,
@@ -165,12 +166,15 @@ class ElectedOperator:
 @contextmanager
 def _stop_on_signals(stop: threading.Event) -> Iterator[None]:
     """Set `stop` on SIGTERM and SIGINT; Python delivers signals to the main thread only."""
-    signals = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     loop = asyncio.get_running_loop()
-    for each in signals:
+    for each in stop_signals.STOP_SIGNALS:
         loop.add_signal_handler(each, stop.set)
     try:
-        yield
+        with stop_signals.unblocked():
+            yield
     finally:
-        for each in signals:
+        for each in stop_signals.STOP_SIGNALS:
             loop.remove_signal_handler(each)

@@ -64,6 +64,7 @@ class OptionalKinds:
 
     async def _refresh_kind(self, kind: Kind[Any]) -> bool:
         for version in CLUSTER_TRUST_BUNDLES if kind in CLUSTER_TRUST_BUNDLES else (kind,):
+            since = self._controller.cache.newest(version)
             try:
                 listing = await list_kind(self._cluster, version, self._settings)
             except (Unserved, NotFound):
@@ -74,7 +75,7 @@ class OptionalKinds:
                 # Also while the API server fills its cache for a kind that has just been added.
                 logger.warning("listing failed", extra={"kind": kind.kind, "error": str(error)})
                 return False
-            self._controller.handle_list(version, listing)
+            self._controller.handle_list(version, listing, since=since)
             self._controller.handle_availability(kind, None)
             return True
         reason, message = _NOT_SERVED.get(kind.plural, _NOT_ENABLED)

@@ -24,7 +24,8 @@ class Intervals:
 
     `optional` lie between two lists of the optional kinds, `optional_present` while the operator has objects of them,
     `optional_missing` while one is missing that a resource asks for. `longest_requeue` limits the time until a resource
-    is reconciled that is due later. `look` lie between two looks at the issuer of an external CA.
+    is reconciled that is due later. `look` lie between two looks at the issuer of an external CA, and `compare` between
+    two comparisons of resourceVersions, which go back when etcd is restored from a snapshot.
     """
 
     optional: float = 60.0
@@ -32,6 +33,7 @@ class Intervals:
     optional_missing: float = 10.0
     longest_requeue: float = 3600.0
     look: float = 60.0
+    compare: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -267,8 +267,8 @@ async def test_names_that_clients_would_not_take_from_this_ca_are_refused_before
         refused = await server.order("www.example.com", "a.db.example.com")
         assert refused.problem["type"] == "rejectedIdentifier"
         assert refused.problem["detail"] == (
-            'DNS name "a.db.example.com" is excluded by the nameConstraints of the CA "CN=Test Root": '
-            "it is within db.example.com"
+            'DNS name "a.db.example.com" is excluded by the nameConstraints of CertificateAuthority pki/ca'
+            ' ("CN=Test Root"): it is within db.example.com'
         )
         assert refused.problem["subproblems"][0]["identifier"] == {"type": "dns", "value": "a.db.example.com"}
         order = await server.ready("www.example.com")

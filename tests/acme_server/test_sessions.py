@@ -90,5 +90,16 @@ def test_only_a_write_tells_what_a_client_has_seen_whose_past_nobody_knows() -> 
 def test_what_a_client_has_seen_stays_in_its_nonces() -> None:
     session = Session()
     session.begin(Seen(5, 1))
-    session.note("4", "a", written=True)
+    session.note("4", "a", written=False)
     assert session.latest == session.seen == Seen(5, 1)
+
+
+def test_after_a_restore_of_etcd_no_client_waits_for_a_version_that_never_comes() -> None:
+    session = Session()
+    session.begin(Seen(900, tag_of("a")))
+    session.note("100", "a", written=False)
+    assert session.latest == Seen(900, tag_of("a")), "a read may be of an order that has not changed for long"
+    session.note("101", "a", written=True)
+    assert session.seen is None
+    session.note("102", "a", written=True)
+    assert session.latest == Seen(102, tag_of("a"))

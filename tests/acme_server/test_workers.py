@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from pathlib import Path
 
 import aiohttp
+import pytest
 import trustme
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -74,18 +76,22 @@ import os, select, signal, sys, time
 from pathlib import Path
 from acme_server.settings import ServerSettings
 from acme_server.workers import run_workers
+from kms import stop_signals
 
 folder, stubborn = Path(sys.argv[1]), sys.argv[2] == "stubborn"
+terminate = lambda: os.kill(os.getpid(), signal.SIGTERM)
+if sys.argv[2] in ("parent", "child"):
+    os.register_at_fork(**{f"after_in_{sys.argv[2]}": terminate})
 
 def work(settings, parent):
     reading, writing = os.pipe()
     signal.signal(signal.SIGTERM, lambda *_: None if stubborn else os.write(writing, b"x"))
     (folder / f"worker-{settings.worker}").write_text(str(os.getpid()))
-    while True:
-        ready = select.select([reading, parent], [], [])[0]
-        if ready:
-            (folder / f"ended-{settings.worker}").touch()
-            return 0
+    with stop_signals.unblocked():
+        while not select.select([reading, parent], [], [])[0]:
+            pass
+    (folder / f"ended-{settings.worker}").touch()
+    return 0
 
 settings = ServerSettings(external_url="https://a", namespace="b", workers=2)
 sys.exit(run_workers(settings, run_worker=work, grace=0.3))
@@ -139,6 +145,86 @@ async def test_workers_do_not_outlive_the_process_that_started_them(tmp_path: Pa
     with supervised(tmp_path) as (process, _):
         process.kill()
         await until(lambda: len(list(tmp_path.glob("ended-*"))) == 2)
+
+
+@pytest.mark.parametrize(("kind", "exit_code"), [("parent", 0), ("child", 1)])
+def test_a_signal_between_the_fork_and_the_handlers_ends_all_workers_in_good_order(
+    tmp_path: Path, kind: str, exit_code: int
+) -> None:
+    with supervised(tmp_path, kind) as (process, pids):
+        assert process.wait(LIMIT) == exit_code, "only a signal to the container asks it to end"
+        assert sorted(each.name for each in tmp_path.glob("ended-*")) == ["ended-0", "ended-1"]
+        assert not any(map(_exists, pids))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_signal_while_the_program_is_imported_is_not_lost(tmp_path: Path, workers: int) -> None:
+    script = """
+import os, signal, sys
+from kms_acme.cli.main import main
+
+class Signal:
+    def find_spec(self, name, path, target=None):
+        if name == "acme_server.main":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+sys.meta_path.insert(0, Signal())
+main(["server", "--external-url=https://a", "--namespace=b", "--listen=127.0.0.1:0", "--http-listen=127.0.0.1:0",
+      f"--workers={sys.argv[1]}", f"--token-directory={sys.argv[2]}"])
+"""
+    command = [sys.executable, "-c", script, str(workers), str(tmp_path)]
+    assert subprocess.run(command, timeout=LIMIT, check=False).returncode == 0
+
+
+def test_if_a_worker_cannot_start_the_others_end(tmp_path: Path) -> None:
+    script = SCRIPT.replace(
+        "settings = ",
+        """
+fork, forks = os.fork, []
+
+def failing():
+    forks.append(1)
+    if len(forks) == 2:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    return fork()
+
+os.fork = failing
+settings = """,
+    )
+    command = [sys.executable, "-c", script, str(tmp_path), ""]
+    assert subprocess.run(command, timeout=LIMIT, check=False).returncode == 1
+    assert [each.name for each in tmp_path.glob("ended-*")] == ["ended-0"]
+
+
+@pytest.mark.parametrize("destination", ["-", "audit.log"])
+def test_long_lines_of_several_workers_do_not_mix(tmp_path: Path, destination: str) -> None:
+    """An order has up to a hundred names, and its line in the audit stream 25 kB; a pipe takes 4 kB at once."""
+    script = """
+import json, logging, sys
+from acme_server.audit.stream import open_stream
+from acme_server.settings import ServerSettings
+from acme_server.workers import run_workers
+from kms import logs
+
+def work(settings, parent):
+    handler = open_stream(sys.argv[1], turns=settings.turns)
+    for number in range(200):
+        line = json.dumps({"names": [str(settings.worker)] * (5_000 if number % 2 else 3)})
+        handler.handle(logging.LogRecord("audit", logging.INFO, "", 0, line, None, None))
+        logging.getLogger("x").warning("line", extra={"names": str(settings.worker) * 9_000})
+    return 0
+
+logs.configure("json", "info")
+run_workers(ServerSettings(external_url="https://a", namespace="b", workers=3), run_worker=work)
+"""
+    command = [sys.executable, "-c", script, destination]
+    done = subprocess.run(command, timeout=LIMIT, check=False, capture_output=True, cwd=tmp_path)
+    audit = done.stdout if destination == "-" else (tmp_path / destination).read_bytes()
+    written = [json.loads(each)["names"] for each in audit.splitlines()]
+    assert len(written) == 600
+    assert all(len(set(each)) == 1 for each in written)
+    logged = [json.loads(each) for each in done.stderr.splitlines()]
+    assert sum(each["event"] == "line" and len(set(each["names"])) == 1 for each in logged) == 600
 
 
 @asynccontextmanager

@@ -94,7 +94,7 @@ def run(folder: Path) -> Run:
         (["web.example.org"], 3, 'web.example.org" is not allowed by policy pki/web (spec.dnsNames.allowed)'),
         (["admin.apps.example.com"], 3, 'it matches "admin.apps.example.com"'),
         (["*.apps.example.com"], 3, "spec.dnsNames.wildcards"),
-        (["x.secret.apps.example.com"], 3, "is excluded by the nameConstraints of the CA"),
+        (["x.secret.apps.example.com"], 3, "is excluded by the nameConstraints of CertificateAuthority "),
         (["127.0.0.1"], 3, "is not certified by this server: it is loopback"),
         (["127.0.0.1", "--validation-allow", "127.0.0.0/8"], 0, "127.0.0.1"),
         (["web.apps.example.com", "--duration", "900h"], 3, "spec.maximumDuration"),

@@ -9,6 +9,7 @@ import pytest
 
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS, AUTHORITIES, SECRETS
+from kms.resources.meta import Unreadable
 from kms.resources.secret_names import OWNER_UID
 from kms_operator.cache import Cache
 from kms_operator.indexes import OWNER
@@ -93,6 +94,44 @@ def test_a_list_makes_old_deletions_forgotten_and_keeps_later_ones() -> None:
     cache.replace(AUTHORITIES, [], "20")
     assert cache.put(AUTHORITIES, authority("old", version=5))
     assert not cache.put(AUTHORITIES, authority("late", version=50))
+
+
+@pytest.mark.parametrize("version", [20, 5000])
+def test_after_a_restore_of_etcd_the_list_alone_counts(version: int) -> None:
+    """Its versions are older than those that were known; the list's own may be newer, if etcd was told to skip some."""
+    cache = Cache()
+    for name, known_version in (("same", 5), ("changed", 30), ("equal", 15), ("lost", 31)):
+        cache.put(AUTHORITIES, authority(name, version=known_version))
+    cache.put_unreadable(AUTHORITIES, Unreadable(metadata("broken", version=33), "spec", "wrong"))
+    cache.remove(AUTHORITIES, authority("deleted", version=32))
+    since = cache.newest(AUTHORITIES)
+    assert since == "33"
+    listed = [
+        authority(name, version=each)
+        for name, each in (("same", 5), ("changed", 8), ("equal", 15), ("deleted", 7), ("broken", 6))
+    ]
+    changed, gone = cache.replace(AUTHORITIES, listed, str(version), since=since)
+    assert {"changed", "deleted", "broken"} <= {each.metadata.name for each in changed}
+    assert [each.metadata.name for each in gone] == ["lost"]
+    assert known(cache, "changed").metadata.resource_version == "8"
+    assert known(cache, "deleted") is not None
+    assert known(cache, "broken") is not None
+    assert cache.unreadable(AUTHORITIES, ("pki", "broken")) is None
+    assert cache.newest(AUTHORITIES) == str(version)
+    assert cache.put(AUTHORITIES, authority("deleted", version=version + 1))
+
+
+def test_a_write_that_came_while_a_list_was_made_is_newer_than_the_list() -> None:
+    cache = Cache()
+    cache.put(AUTHORITIES, authority("known", version=5))
+    since = cache.newest(AUTHORITIES)
+    cache.put(AUTHORITIES, authority("known", version=30))
+    cache.put(AUTHORITIES, authority("new", version=31))
+    changed, gone = cache.replace(AUTHORITIES, [authority("known", version=5)], "20", since=since)
+    assert not changed
+    assert not gone
+    assert known(cache, "known").metadata.resource_version == "30"
+    assert known(cache, "new") is not None
 
 
 def test_open_accounts_are_counted_by_credential() -> None:

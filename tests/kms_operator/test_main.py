@@ -29,6 +29,7 @@ from tests.support.apiserver import FakeApiServer, running_api
 from tests.support.discovery import discoverable_api
 from tests.support.eventually import until
 from tests.support.operated import RELEASE, authority, credential, namespace, policy, profile, secret
+from tests.support.restored_etcd import Snapshot
 
 
 def settings(api: FakeApiServer, folder: Path, *, namespaces: tuple[str, ...] = ()) -> OperatorSettings:
@@ -193,6 +194,32 @@ async def test_it_lists_again_what_it_missed_when_its_version_is_too_old(tmp_pat
         api.mute = False
         api.drop_watches()
         await until(lambda: is_kept(api), seconds=15)
+
+
+async def test_after_a_restore_of_etcd_it_reconciles_what_is_there(tmp_path: Path) -> None:
+    async with discoverable_api() as api:
+        put_manifests(api)
+        async with operating(settings(api, tmp_path), Intervals(compare=0.2)):
+            await until(lambda: is_ready(api), seconds=20)
+            await until(lambda: watches(api) >= 7, seconds=20)
+            snapshot = Snapshot(api)
+            for number in range(50):
+                api.put(POLICIES, policy(f"later-{number}"))
+            api.remove(CREDENTIALS, "pki", "web")
+            await until(lambda: is_kept(api), seconds=20)
+            snapshot.restore(api)
+            api.remove(SECRETS, "pki", "web-acme")
+            await until(lambda: api.read(SECRETS, "pki", "web-acme"), seconds=20)
+            before = watches(api)
+            await until(lambda: watches(api) >= before + 7, seconds=30)
+            api.put(POLICIES, policy("new"))
+            await until(lambda: is_reconciled(api, "new"), seconds=20)
+            assert not is_reconciled(api, "later-49")
+
+
+def is_reconciled(api: FakeApiServer, name: str) -> bool:
+    found = api.read(POLICIES, "pki", name)
+    return found is not None and is_true(found.status.conditions, "Ready")
 
 
 async def test_it_watches_again_when_kopf_has_given_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

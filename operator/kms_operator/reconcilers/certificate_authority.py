@@ -42,7 +42,6 @@ from kms.resources.authorities import (
 from kms.resources.core import Secret
 from kms.resources.kept import FORMER_KEYS as FORMER_KEYS_ANNOTATION
 from kms.resources.kept import (
-    FORMER_ROOTS,
     LONGEST_CERTIFICATE,
     SERVED_PROFILES,
     Departure,
@@ -85,7 +84,12 @@ from kms_operator.reconcilers.issuer_change import is_published
 from kms_operator.reconcilers.kept_keys import longest_certificate, longest_duration, predecessors
 from kms_operator.reconcilers.requested_authority import FLAWED_CERTIFICATE, RECONCILED, WaitingAuthority
 from kms_operator.reconcilers.rules_without_effect import warnings
-from kms_operator.reconcilers.served_profiles import proven_former_roots, root_digest, served_profiles
+from kms_operator.reconcilers.served_profiles import (
+    former_roots_annotations,
+    proven_former_roots,
+    recorded_former_roots,
+    served_profiles,
+)
 from kms_operator.reconcilers.stored_keys import (
     KEY_STORE_CONDITION,
     has_key,
@@ -152,6 +156,8 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
     update = ready(active.reason, f"{can_sign}; {another}" if another else can_sign)
     alternates, aside = _alternates(authority, active.signer, now=now)
     stored = load_stored_key(authority, snapshot)
+    key = key_data(active.signer.key, stored)
+    taken = [each for each in before if has_key(each, key)]
     flaws = (*_check_key_usage(active.signer), *_warn(authority, active.signer, snapshot, now=now))
     protection = (state_protection(stored),) if stored is not None else ()
     updates = (update, *aside, *flaws, *active.conditions, *protection)
@@ -170,7 +176,7 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
         key_version=stored.version if stored is not None else None,
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
-        former_roots=_former_roots(authority, active.signer, existing, now=now),
+        former_roots=_former_roots(authority, active.signer, existing, taken, now=now),
         former_keys=former,
         conditions=merge_conditions(
             old, updates, generation=generation, now=now, keep=(TRUST_PUBLISHED, NOTIFICATIONS)
@@ -178,8 +184,6 @@ def plan(authority: CertificateAuthority, snapshot: Snapshot, *, now: datetime, 
     )
     earlier = (longest_certificate(each) for each in (existing, *before))
     longest = longest_duration(authority, snapshot, max(filter(None, earlier), default=None))
-    key = key_data(active.signer.key, stored)
-    taken = [each for each in before if has_key(each, key)]
     wanted = signing_secret(
         authority,
         active.signer,
@@ -264,10 +268,11 @@ def _former_roots(
     authority: CertificateAuthority,
     signer: Signer,
     existing: Secret | None,
+    taken: Sequence[Secret],
     *,
     now: datetime,
 ) -> tuple[FormerRoot, ...]:
-    """Return the former roots of the CA; they stay published for a while.
+    """Return the former roots of the CA; they stay published for a while. Those that had its key had them, too.
 
     A chain in the status is one that the CA has had only if it leads from one of its keys to the root.
     """
@@ -278,7 +283,9 @@ def _former_roots(
         known = {each.subject_key_id for each in parse_former_keys(existing.metadata)}
         known |= {subject_key_id(each.certificate) for each in (signer, held)}
         before = status.chain if _is_chain_of(status.chain, known) else None
-    kept = former_roots(proven_former_roots(authority, existing), before, chain_to_root_pem(signer), now=now)
+    former = proven_former_roots(authority, existing)
+    former += [root for each in taken for root in recorded_former_roots(each)]
+    kept = former_roots(former, before, chain_to_root_pem(signer), now=now)
     return tuple(FormerRoot(certificate=each.pem, replaced_at=each.replaced_at) for each in kept)
 
 
@@ -331,11 +338,11 @@ def signing_secret(
     `key` is the data of a key that is elsewhere (`kms_operator.reconcilers.stored_keys`).
 
     Its annotations say what is needed after the CA was deleted: its former keys, and how long its certificates last;
-    and what proves former roots: their digests, and the profiles that have named the CA.
+    and what proves former roots: these, and the profiles that have named the CA.
     """
     annotations = {
         LONGEST_CERTIFICATE: f"{int(longest.total_seconds())}",
-        FORMER_ROOTS: " ".join(map(root_digest, former_roots)),
+        **former_roots_annotations(former_roots),
         SERVED_PROFILES: format_served_profiles(served or {}),
     }
     if former_keys:

@@ -31,7 +31,7 @@ from kms.pki.certificate import certificate_pem
 from kms.pki.parsing import PARSER_ERRORS
 from kms.resources.authorities import AuthorityStatus, CertificateAuthority, ExternalAuthority, FormerRoot
 from kms.resources.core import Secret
-from kms.resources.kept import FORMER_ROOTS
+from kms.resources.kept import FORMER_ROOT_CERTIFICATES, FORMER_ROOTS
 from kms.resources.kinds import AUTHORITIES, SECRETS
 from kms.resources.meta import Condition, condition
 from kms.resources.retained import NAMESPACE_NOT_ALLOWED, SECRET_LIMIT_REACHED, is_reduced
@@ -55,7 +55,7 @@ from kms_operator.plan import (
 from kms_operator.reconcilers.internal_authority import RENEWED
 from kms_operator.reconcilers.issuer_change import is_published
 from kms_operator.reconcilers.rules_without_effect import warnings
-from kms_operator.reconcilers.served_profiles import proven_former_roots, recorded_chain, root_digest
+from kms_operator.reconcilers.served_profiles import former_roots_annotations, proven_former_roots, recorded_chain
 from kms_operator.shares import secret_limit_reached
 from kms_operator.snapshot import Read, Snapshot
 
@@ -238,12 +238,13 @@ def _handed_over(
     """Return the Secret to write, if the look has found other credentials, or publishes other roots, than it has."""
     held = dict(existing.data) if existing is not None else {}
     chain, annotations = held.pop(CHAIN, None), {}
-    if existing is not None and FORMER_ROOTS in existing.metadata.annotations:
-        annotations[FORMER_ROOTS] = existing.metadata.annotations[FORMER_ROOTS]
+    if existing is not None:
+        recorded = (FORMER_ROOTS, FORMER_ROOT_CERTIFICATES)
+        annotations = {name: text for name, text in existing.metadata.annotations.items() if name in recorded}
     external = authority.spec.external
     if published is not None and external is not None and _has_secret(authority, external):
         chain = (published.chain or "").encode()
-        annotations[FORMER_ROOTS] = " ".join(map(root_digest, published.former_roots))
+        annotations = former_roots_annotations(published.former_roots)
     data = {**(held if credentials is None else credentials), **({CHAIN: chain} if chain else {})}
     namespace = authority.metadata.namespace
     if not data or (existing is None and secret_limit_reached(namespace, snapshot)):

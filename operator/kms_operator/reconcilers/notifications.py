@@ -160,8 +160,16 @@ def _delivery(owner: Owner, snapshot: Snapshot) -> ConditionUpdate:
         since = f"{progress.failing_since:%Y-%m-%dT%H:%M:%SZ}"
         message = f"the receiver takes no events since {since}: {progress.error}; they are sent again{dropped}"
         return ConditionUpdate("False", progress.reason or "Failing", message, NOTIFICATIONS)
-    told = f"; the last one at {progress.delivered:%Y-%m-%dT%H:%M:%SZ}" if progress.delivered is not None else ""
-    return ConditionUpdate("True", "Delivered", f"the receiver has got all events{told}{dropped}", NOTIFICATIONS)
+    if progress.delivered is None and progress.dropped:
+        message = f"the receiver has not taken any event yet: {progress.error}{dropped}"
+        return ConditionUpdate("False", "Refused", message, NOTIFICATIONS)
+    if progress.delivered is None:
+        message = "the server knows the receiver; there was nothing to tell it yet"
+        return ConditionUpdate("Unknown", "NothingSent", message, NOTIFICATIONS)
+    which = "all events but those that were given up" if progress.dropped else "all events"
+    last = f"{progress.delivered:%Y-%m-%dT%H:%M:%SZ}"
+    message = f"the receiver has got {which}; the last one at {last}{dropped}"
+    return ConditionUpdate("True", "Delivered", message, NOTIFICATIONS)
 
 
 def _progress(lease: Lease | None, uid: str) -> Progress | None:

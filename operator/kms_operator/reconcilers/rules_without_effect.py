@@ -147,8 +147,9 @@ def _with_placeholders(messages: Sequence[str], names: NamespaceNames) -> Iterat
 
 
 def _constraints(authority: CertificateAuthority | None) -> tuple[Constraints, ...]:
-    chain = (authority.status.chain or "") if authority is not None else ""
+    if authority is None or not authority.status.chain:
+        return ()
     try:
-        return constraints_of(chain) if chain else ()
+        return constraints_of(authority.status.chain, authority=authority.title)
     except ValueError:
         return ()  # the reconciler of the CA writes the status anew

@@ -1,7 +1,7 @@
 """What proves the roots of a CA and of its profiles: the signing key, in a Secret that only the operator writes.
 
 Statuses prove nothing, since others may be allowed to write them, and that of a profile ends with the profile. So the
-Secret has the chain, the digests of the CA's former roots, and the profiles that have named the CA. An external CA that
+Secret has the chain, the CA's former roots, and the profiles that have named the CA. An external CA that
 publishes roots has a Secret with the first two.
 """
 
@@ -15,11 +15,14 @@ from kms.pki.ca import ReplacedRoot, chain_to_root_pem, root_pem
 from kms.resources.authorities import CertificateAuthority, FormerRoot
 from kms.resources.core import Secret
 from kms.resources.kept import (
+    FORMER_ROOT_CERTIFICATES,
     FORMER_ROOTS,
     SERVED_PROFILES,
     Departure,
     deleted_at,
     digest_of,
+    format_former_roots,
+    parse_former_roots,
     parse_served_profiles,
     profile_digest,
 )
@@ -79,18 +82,38 @@ def proven_chain(authority: CertificateAuthority, snapshot: Snapshot) -> str | N
 
 
 def proven_former_roots(authority: CertificateAuthority, secret: Secret | None) -> list[ReplacedRoot]:
-    """Return the former roots in the status of the CA; those that the Secret proves, unless it is of an old version.
+    """Return the former roots of the CA, the latest first: those that its Secret has, whatever the status says.
 
-    An external CA without a Secret has none.
+    A Secret of an old version has their digests only, or nothing: then those in the status count that it proves. An
+    external CA without a Secret has none.
     """
+    recorded = recorded_former_roots(secret)
     proven = secret.metadata.annotations.get(FORMER_ROOTS) if secret is not None else None
     if proven is None and authority.spec.external is not None:
         proven = ""
-    return [
+    known = {each.pem for each in recorded}
+    stated = [
         ReplacedRoot(each.certificate, each.replaced_at)
         for each in authority.status.former_roots
-        if proven is None or root_digest(each) in proven.split()
+        if each.certificate not in known and (proven is None or root_digest(each) in proven.split())
     ]
+    return sorted((*recorded, *stated), key=lambda each: each.replaced_at, reverse=True)
+
+
+def recorded_former_roots(secret: Secret | None) -> list[ReplacedRoot]:
+    """Return the former roots that the Secret of a CA has."""
+    found = parse_former_roots(secret.metadata) if secret is not None else ()
+    return [ReplacedRoot(each.certificate, each.replaced_at) for each in found]
+
+
+def former_roots_annotations(roots: Iterable[FormerRoot]) -> dict[str, str]:
+    """Return the annotations of a Secret that record former roots. The digests are for versions that know no other."""
+    roots = tuple(roots)
+    recorded = format_former_roots(roots)
+    return {
+        FORMER_ROOTS: " ".join(map(root_digest, roots)),
+        **({FORMER_ROOT_CERTIFICATES: recorded} if recorded else {}),
+    }
 
 
 def recorded_chain(secret: Secret | None) -> str | None:

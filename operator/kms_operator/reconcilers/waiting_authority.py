@@ -9,7 +9,7 @@ import msgspec
 
 from kms.contract import NOTIFICATIONS, TRUST_PUBLISHED
 from kms.resources.authorities import CertificateAuthority
-from kms.resources.kept import FORMER_KEYS, FORMER_ROOTS, LONGEST_CERTIFICATE, SERVED_PROFILES
+from kms.resources.kept import FORMER_KEYS, FORMER_ROOT_CERTIFICATES, FORMER_ROOTS, LONGEST_CERTIFICATE, SERVED_PROFILES
 from kms.resources.kinds import AUTHORITIES, SECRETS
 from kms.resources.secret_names import (
     CERTIFICATE_REQUEST,
@@ -35,7 +35,7 @@ from kms_operator.reconcilers.stored_keys import has_key, key_data, load_stored_
 from kms_operator.snapshot import Snapshot
 
 RESTORED = "Restored"
-_LASTING = (LONGEST_CERTIFICATE, FORMER_ROOTS, FORMER_KEYS, SERVED_PROFILES)
+_LASTING = (LONGEST_CERTIFICATE, FORMER_ROOTS, FORMER_ROOT_CERTIFICATES, FORMER_KEYS, SERVED_PROFILES)
 """Annotations of a CA whose certificate has ended: they are needed again when it has another one."""
 
 

@@ -76,3 +76,21 @@ def test_an_order_that_ended_long_ago_or_has_not_ended_is_not_kept() -> None:
     assert first is not None
     assert first.version == 7
     assert changes.first(("pki", "web"), after=7) is None
+
+
+def test_what_is_not_wanted_any_more_or_too_old_is_not_kept_by_a_replica_that_tells_nothing() -> None:
+    index: Index[ACMEOrder] = Index()
+    now, wanted = [NOW], [True]
+    changes = Changes(index, is_wanted=lambda _: wanted[0], clock=lambda: now[0], kept=timedelta(days=3))
+    for version in range(5, 10):
+        index.update(order(version, issued_at=NOW), False)
+    assert len(changes) == 5
+    now[0] += timedelta(days=1)
+    wanted[0] = False
+    index.update(order(10, issued_at=now[0]), False)
+    assert len(changes) == 0
+    wanted[0] = True
+    index.update(order(11, issued_at=now[0]), False)
+    now[0] += timedelta(days=4)
+    index.update(order(12, issued_at=now[0]), False)
+    assert len(changes) == 1

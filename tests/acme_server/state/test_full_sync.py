@@ -28,8 +28,8 @@ class Shown(Index[ACMEAccount]):
         self._api = api
         self._failures = failures
 
-    def update(self, resource: ACMEAccount, deleted: bool) -> None:
-        assert not deleted
+    def update(self, resource: ACMEAccount, deleted: bool, *, listed: bool = False) -> None:
+        assert (deleted, listed) == (False, True)
         self.names[resource.metadata.name] += 1
         if self._failures:
             self._api.fail_next("list", ACCOUNTS.plural, 503, times=self._failures)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
+import socket
 import ssl
 import stat
 from collections.abc import Callable
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +178,41 @@ async def test_a_client_certificate_is_presented(kubeconfig: Callable[..., str])
     assert await cluster.version(ACCOUNTS) == "7"
     await cluster.close()
     await runner.cleanup()
+
+
+async def test_a_watch_that_is_given_up_does_not_wait_for_the_other_side_to_end_tls(
+    kubeconfig: Callable[..., str],
+) -> None:
+    """A busy API server takes leave late; until then, the socket would be open though the client is closed."""
+    ca = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ca.issue_cert("127.0.0.1").configure_cert(context)
+
+    def serve(listener: socket.socket) -> int:
+        """Answer one watch, and never take leave. Returns how many octets came before the end of the connection."""
+        connection, _ = listener.accept()
+        with context.wrap_socket(connection, server_side=True) as tls:
+            tls.settimeout(10)
+            while b"\r\n\r\n" not in tls.recv(4096):
+                pass
+            line = b'{"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}}}\n'
+            tls.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(line), line))
+            octets = 0
+            with suppress(ConnectionError):
+                while found := socket.socket.recv(tls, 4096):  # what is below TLS
+                    octets += len(found)
+            return octets
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ended = asyncio.create_task(asyncio.to_thread(serve, listener))
+        encoded = base64.b64encode(ca.cert_pem.bytes()).decode()
+        server = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        path = kubeconfig({"token": "x"}, server=server, **{"certificate-authority-data": encoded})
+        cluster = await Cluster.connect(kubeconfig=path)
+        async with aclosing(cluster.watch(ACCOUNTS, resource_version="5")) as events:
+            await anext(events)
+        await ended  # TimeoutError, if the connection stays open
+        await cluster.close()
 
 
 async def test_a_plugin_is_asked_for_a_token_and_asked_again_after_a_401(api: FakeApiServer, tmp_path: Path) -> None:

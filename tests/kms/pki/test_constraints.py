@@ -55,6 +55,18 @@ def test_an_objection_names_the_name_the_ca_and_the_rule() -> None:
     assert outside == f'DNS name "www.example.org" is not permitted {rule}: example.com'
 
 
+def test_an_objection_names_the_authority_whose_chain_it_is() -> None:
+    top = constrained(NameConstraints(permitted_domains=("example.com",)))
+    signer = constrained(NameConstraints(excluded_domains=("dev.example.com",)), above=top)
+    constraints = constraints_of(chain_to_root_pem(signer), authority="CertificateAuthority pki/issuing")
+    own, above = (
+        each.message
+        for each in constraint_violations([dns_name("a.dev.example.com"), dns_name("www.example.org")], constraints)
+    )
+    assert 'excluded by the nameConstraints of CertificateAuthority pki/issuing ("CN=Constrained"): it is' in own
+    assert 'by the nameConstraints of the CA "CN=Constrained Root" above CertificateAuthority pki/issuing: ex' in above
+
+
 def test_the_constraints_of_every_ca_of_the_chain_count() -> None:
     top = constrained(NameConstraints(permitted_domains=("example.com",)))
     signer = constrained(NameConstraints(excluded_domains=("dev.example.com",)), above=top)

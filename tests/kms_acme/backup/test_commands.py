@@ -32,10 +32,19 @@ from kms.resources.kinds import (
     Kind,
 )
 from kms.resources.meta import ObjectMeta
-from kms.resources.orders import OrderStatus
+from kms.resources.orders import Identifier, OrderStatus
 from kms.resources.secret_names import signing_key_name
-from kms_acme.backup.contents import decode_contents
-from kms_acme.backup.encryption import decrypt
+from kms_acme.backup.contents import (
+    SECRET,
+    Entry,
+    Header,
+    Stored,
+    StoredMeta,
+    decode_contents,
+    encode_entry,
+    encode_header,
+)
+from kms_acme.backup.encryption import BackupUnreadable, decrypt
 from kms_acme.cli import main
 from kms_operator.settings import OperatorSettings
 from tests.support.acmeorders import certified
@@ -262,6 +271,13 @@ async def test_orders_come_back_with_their_status_while_no_server_runs(terminal:
     again = terminal.world.api.read(ORDERS, "pki", "order")
     assert again is not None
     assert again.status == stored.status
+    # Another order of the same name: it has proven nothing.
+    other = msgspec.structs.replace(again.spec, identifiers=(Identifier(type="dns", value="other.example.com"),))
+    terminal.world.api.put(ORDERS, msgspec.structs.replace(restored, spec=other, status=OrderStatus()))
+    await terminal.restores("--include-orders")
+    kept = terminal.world.api.read(ORDERS, "pki", "order")
+    assert kept is not None
+    assert kept.status == OrderStatus()
 
 
 @pytest.mark.requirement("P6")
@@ -313,3 +329,11 @@ async def test_a_ca_whose_key_is_missing_makes_the_backup_incomplete_and_is_not_
     assert result.exit_code == 0, result.output
     assert "leave    CertificateAuthority pki/issuing (the backup has no key for it" in result.output
     assert terminal.world.api.read(AUTHORITIES, "pki", "issuing") is None
+
+
+def test_a_backup_brings_no_secret_that_is_not_a_key() -> None:
+    """Who knows the passphrase can write another file; what is restored stands beside the operator's own Secrets."""
+    header = encode_header(Header(version=1, created_at=system_clock(), namespace=RELEASE, service_name="kms-acme"))
+    secret = Stored(metadata=StoredMeta(name="token", namespace=RELEASE), type="kubernetes.io/service-account-token")
+    with pytest.raises(BackupUnreadable, match="not a key"):
+        list(decode_contents([header + encode_entry(Entry(SECRET, secret))]))

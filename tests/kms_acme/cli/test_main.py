@@ -236,3 +236,16 @@ def test_the_audit_stream_and_the_list_of_profiles_are_off_unless_they_are_asked
     assert (server_settings().audit_log, server_settings().list_profiles) == ("", False)
     asked = server_settings("--audit-log", "-", "--list-profiles=true")
     assert (asked.audit_log, asked.list_profiles) == ("-", True)
+
+
+@pytest.mark.parametrize("name", ["certificates", "enroll", "explain", "policy"])
+def test_the_profile_has_the_same_short_option_in_every_command(name: str) -> None:
+    found = main.main.get_command(click.Context(main.main), name)
+    assert found is not None
+    commands = [found]
+    while commands:
+        one = commands.pop()
+        if isinstance(one, click.Group):
+            commands += one.commands.values()
+        for each in one.params:
+            assert "--profile" not in each.opts or "-p" in each.opts

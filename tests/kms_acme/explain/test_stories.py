@@ -54,15 +54,23 @@ def test_an_order_with_a_certificate_tells_who_what_how_and_until_when() -> None
 
 @pytest.mark.requirement("P1")
 @pytest.mark.parametrize(
-    ("problem", "remedy"),
+    ("problem", "tried", "remedy"),
     [
-        ("connection", "curl --verbose http://www.example.com/.well-known/acme-challenge/token-0"),
-        ("dns", "dig A www.example.com; dig AAAA www.example.com  # at the DNS servers of the server (--dns-server)"),
-        ("caa", "dig CAA www.example.com"),
+        (
+            "connection",
+            "the server tried http://www.example.com/",
+            "curl --verbose http://www.example.com/.well-known/acme-challenge/token-0",
+        ),
+        (
+            "dns",
+            "the look-up of the addresses of www.example.com failed, so the server has not asked http://www.example.com/",
+            "dig A www.example.com; dig AAAA www.example.com  # at the DNS servers of the server (--dns-server)",
+        ),
+        ("caa", "the server found the answer at http://www.example.com/", "dig CAA www.example.com"),
     ],
 )
 def test_a_failed_challenge_tells_where_the_server_looked_what_came_back_and_how_to_look_there(
-    problem: str, remedy: str
+    problem: str, tried: str, remedy: str
 ) -> None:
     begun = transitions.begun(order(), {ChallengeId(0, "http-01"): None}, attempt="server-0", now=NOW + HOUR)
     failure = Failed(StoredProblem(type=problem, detail="It did not work."))
@@ -71,7 +79,7 @@ def test_a_failed_challenge_tells_where_the_server_looked_what_came_back_and_how
     assert not story.is_well
     assert remedy in story.remedies
     said = text(story)
-    assert "2026-11-23T14:00:00Z  www.example.com was not proven by http-01: the server tried http://www.ex" in said
+    assert f"2026-11-23T14:00:00Z  www.example.com was not proven by http-01: {tried}" in said
     assert f"What came back ({problem}): It did not work." in said
     assert said.splitlines()[-2].endswith("The order has failed; the client has to order again.")
 

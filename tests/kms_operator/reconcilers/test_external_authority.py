@@ -260,6 +260,11 @@ def test_another_first_anchor_makes_the_one_before_a_former_root() -> None:
     assert published(done, stored(written)) == OTHER_ANCHOR + ANCHOR
     again: Any = reconciled(done, looked(READY, generation=2), stored(written))
     assert (again.status.former_roots, again.apply) == (status.former_roots, ())
+    emptied = after(done, again)
+    emptied = msgspec.structs.replace(emptied, status=msgspec.structs.replace(emptied.status, former_roots=()))
+    assert published(emptied, stored(written)) == OTHER_ANCHOR + ANCHOR
+    again = reconciled(emptied, looked(READY, generation=2), stored(written))
+    assert (again.status.former_roots, again.apply) == (status.former_roots, ())
 
 
 @pytest.mark.requirement("X10")

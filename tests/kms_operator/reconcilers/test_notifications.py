@@ -120,6 +120,13 @@ def test_the_condition_says_how_delivery_goes() -> None:
     owner = receiving(profile())
     delivered = stated(planned(owner, user_key(), lease=lease(owner, delivered=NOW)), NOTIFICATIONS)
     assert (delivered.status, delivered.reason) == ("True", "Delivered")
+    known = stated(planned(owner, user_key(), lease=lease(owner)), NOTIFICATIONS)
+    assert (known.status, known.reason) == ("Unknown", "NothingSent")
+    refusing = stated(planned(owner, user_key(), lease=lease(owner, dropped=3, error="status 400")), NOTIFICATIONS)
+    assert (refusing.status, refusing.reason) == ("False", "Refused")
+    assert refusing.message.endswith("status 400; 3 events were given up")
+    partly = stated(planned(owner, user_key(), lease=lease(owner, delivered=NOW, dropped=1)), NOTIFICATIONS)
+    assert "all events but those that were given up" in partly.message
     failing = {"failing_since": NOW - timedelta(hours=1), "error": "it answered with status 503", "dropped": 2}
     found = stated(planned(owner, user_key(), lease=lease(owner, reason="Failing", **failing)), NOTIFICATIONS)
     assert (found.status, found.reason) == ("False", "Failing")

@@ -14,7 +14,7 @@ from kms.pki.certificate import Signer, certificate_pem
 from kms.pki.constraints import constraint_violations, constraints_of
 from kms.pki.keys import generate_key, load_private_key, private_key_pem
 from kms.pki.names import dns_name
-from kms.resources.authorities import CertificateAuthority
+from kms.resources.authorities import CertificateAuthority, Trust, TrustConfigMap
 from kms.resources.core import Secret
 from kms.resources.kept import DELETED_AT, KEPT_UNTIL, format_time
 from kms_operator.plan import Plan
@@ -229,6 +229,29 @@ def test_another_root_is_published_beside_the_former_one() -> None:
     published = trust_distribution.plan(one, snapshot_of(one), now=NOW, entropy=entropy())
     (config_map,) = objects(published.apply)
     assert config_map.data["ca.crt"] == certificate_pem(OTHER_ROOT.certificate) + certificate_pem(ROOT.certificate)
+
+
+def test_a_former_root_outlives_its_status_and_the_resource() -> None:
+    """The status can be lost: by kubectl edit, or by a restore without it. Clients still need the root."""
+    made = certified()
+    made.reconcile(certificate=made.answer(OTHER_ROOT))
+    (former,) = made.status.pop("formerRoots")
+    one = msgspec.structs.replace(
+        made.authority,
+        spec=msgspec.structs.replace(made.authority.spec, trust=Trust(config_map=TrustConfigMap(name="roots"))),
+    )
+    published = trust_distribution.plan(one, snapshot_of(one, *made.secrets), now=NOW, entropy=entropy())
+    (config_map,) = objects(published.apply)
+    assert config_map.data["ca.crt"] == certificate_pem(OTHER_ROOT.certificate) + certificate_pem(ROOT.certificate)
+    made.reconcile()
+    assert made.status["formerRoots"] == (former,)
+    made.status["formerRoots"][0]["replacedAt"] = "2020-01-01T00:00:00Z"
+    made.reconcile()
+    assert made.status["formerRoots"] == (former,)
+    made.recreate()
+    assert made.status["formerRoots"] == (former,)
+    assert not made.reconcile(now=NOW).apply
+    assert made.status["formerRoots"] == (former,)
 
 
 @pytest.mark.requirement("X51")

@@ -227,7 +227,10 @@ def test_a_part_of_a_profile_without_effect_is_named(acme: dict[str, Any], spec:
 def test_names_that_the_ca_must_not_certify_are_named() -> None:
     plan = of_profile(profile(), constrained())
     assert (stated(plan).status, stated(plan).reason) == ("False", "NothingAllowed")
-    assert 'not permitted by the nameConstraints of the CA "CN=Constrained"' in stated(plan).message
+    assert (
+        'not permitted by the nameConstraints of CertificateAuthority pki/issuing ("CN=Constrained")'
+        in stated(plan).message
+    )
     mixed = of_profile(profile(), constrained(), dnsNames={"allowed": ["*.apps.example.com", "*.example.net"]})
     assert stated(mixed).status == "True"
     assert '"*.apps.example.com"' in warning(mixed)
