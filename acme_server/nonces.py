@@ -32,6 +32,7 @@ _REPLICA, _TIME, _NUMBER, _MAC = 6, 4, 5, 18
 _SIGNED = _REPLICA + _TIME + _NUMBER
 _VERSION, _TAG = 6, 3
 _LONGEST = _SIGNED + _VERSION + _TAG + _MAC
+_NUMBERS, _TAGS = 2 ** (8 * _NUMBER), 2 ** (8 * _TAG)
 _SPELLED = {4 * octets // 3 for octets in (_SIGNED + _MAC, _LONGEST)}
 
 
@@ -105,9 +106,9 @@ class Nonces:
         """A new nonce, for a client that has seen so much. Raises Unavailable while there is no key."""
         self._require_key()
         self._issued += 1
-        signed = self._life + self._now().to_bytes(_TIME, "big") + self._issued.to_bytes(_NUMBER, "big")
+        signed = self._life + (self._now() * _NUMBERS + self._issued).to_bytes(_TIME + _NUMBER, "big")
         if seen is not None and self.carry_seen and seen.version < 2 ** (8 * _VERSION):
-            signed += seen.version.to_bytes(_VERSION, "big") + seen.tag.to_bytes(_TAG, "big")
+            signed += (seen.version * _TAGS + seen.tag).to_bytes(_VERSION + _TAG, "big")
         return urlsafe_b64encode(signed + _mac(self._keys[0], signed)).decode()  # 33 or 42 octets need no padding
 
     def read(self, text: str) -> Nonce:
@@ -118,9 +119,15 @@ class Nonces:
         self._require_key()
         value = base64url(text, "The nonce") if len(text) <= 2 * _LONGEST else b""
         signed, mac = value[:-_MAC], value[-_MAC:]
-        if len(text) not in _SPELLED or not any(hmac.compare_digest(_mac(key, signed), mac) for key in self._keys):
+        if len(text) not in _SPELLED:
             raise bad_nonce()
-        issued, number, version, tag = (int.from_bytes(each, "big") for each in _split(signed[_REPLICA:]))
+        for key in self._keys:
+            if hmac.compare_digest(_mac(key, signed), mac):
+                break
+        else:
+            raise bad_nonce()
+        issued, number = divmod(int.from_bytes(signed[_REPLICA:_SIGNED], "big"), _NUMBERS)
+        version, tag = divmod(int.from_bytes(signed[_SIGNED:], "big"), _TAGS)  # both 0 in a short nonce
         seen = Seen(version, tag) if version else None
         return Nonce(text, signed[:_REPLICA].hex(), issued, number, seen)
 
@@ -153,12 +160,6 @@ class Nonces:
     def _require_key(self) -> None:
         if not self._keys:
             raise Unavailable("The server has no nonce key yet.")
-
-
-def _split(signed: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """Time, number, version and tag; the latter two are empty in a short nonce."""
-    rest = signed[_TIME + _NUMBER :]
-    return signed[:_TIME], signed[_TIME : _TIME + _NUMBER], rest[:_VERSION], rest[_VERSION:]
 
 
 def _mac(key: bytes, signed: bytes) -> bytes:

@@ -11,6 +11,7 @@ import functools
 import logging
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any, Literal, TextIO
 
 import msgspec
@@ -28,8 +29,23 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     return {key: value for key, value in vars(record).items() if key not in _STANDARD and value is not None}
 
 
-def _time_of(record: logging.LogRecord) -> str:
-    return f"{_second(int(record.created))}.{int(record.msecs):03d}Z"
+def log_often(logger: logging.Logger, event: str, fields: Mapping[str, Any]) -> None:
+    """`logger.info(event, extra=fields)` for what happens all the time, in less than half the time.
+
+    Where JSON lines of this process are all that the log consists of, it needs neither a record nor a way through the
+    loggers.
+    """
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    match logging.getLogger().handlers:
+        case [JSONLines(turns=None) as lines]:
+            lines.write(logger, event, fields)
+        case _:
+            logger.info(event, extra=fields)
+
+
+def _time_of(created: float) -> str:
+    return f"{_second(int(created))}.{int(created % 1 * 1000):03d}Z"
 
 
 @functools.lru_cache(maxsize=1)
@@ -52,15 +68,14 @@ class JSONFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Encode the record; values that JSON cannot express become text."""
-        line = {
-            "time": _time_of(record),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "event": record.getMessage(),
-            **fields_of(record),
-        }
+        fields = fields_of(record)
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            fields["exception"] = self.formatException(record.exc_info)
+        return self.line(record.created, record.levelname.lower(), record.name, record.getMessage(), fields)
+
+    def line(self, created: float, level: str, logger: str, event: str, fields: Mapping[str, Any]) -> str:
+        """The line of an event at that time, in seconds since the epoch; no field may be None."""
+        line = {"time": _time_of(created), "level": level, "logger": logger, "event": event, **fields}
         return escape_line_ends(self._encode(line).decode())
 
 
@@ -70,7 +85,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Format the record as one line; a traceback follows on further lines."""
         fields = "".join(f" {key}={value}" for key, value in fields_of(record).items())
-        line = f"{_time_of(record)[11:19]} {record.levelname:<5} {record.name} {record.getMessage()}{fields}"
+        line = f"{_time_of(record.created)[11:19]} {record.levelname:<5} {record.name} {record.getMessage()}{fields}"
         # Names and contacts are untrusted: a line break in one of them must not look like a new event.
         line = line.translate(_ESCAPES)
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
@@ -97,6 +112,27 @@ class TurnHandler(logging.StreamHandler):  # type: ignore[type-arg]  # generic i
             fcntl.lockf(self.turns, fcntl.LOCK_UN)
 
 
+class JSONLines(TurnHandler):
+    """Writes JSON lines, of records and without them."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._formatter = JSONFormatter()
+        self.setFormatter(self._formatter)
+
+    def write(self, logger: logging.Logger, event: str, fields: Mapping[str, Any]) -> None:
+        """Write an event of level INFO without a record."""
+        shown = {key: value for key, value in fields.items() if value is not None}
+        self.acquire()
+        try:
+            self.stream.write(f"{self._formatter.line(time.time(), 'info', logger.name, event, shown)}\n")
+            self.stream.flush()
+        except (OSError, ValueError):  # ValueError: the stream is closed, or a text has no UTF-8
+            logger.info(event, extra=fields)  # logging reports what it cannot write, and goes on
+        finally:
+            self.release()
+
+
 def take_turns(turns: int) -> None:
     """Let the log of this process take turns with those of others that have the same file descriptor."""
     for handler in logging.getLogger().handlers:
@@ -112,11 +148,15 @@ def configure(format_: Format | None, level: str, *, stream: TextIO | None = Non
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     stream = stream or sys.stderr
     chosen = format_ or ("text" if stream.isatty() else "json")
-    handler = TurnHandler(stream)
-    handler.setFormatter(TextFormatter() if chosen == "text" else JSONFormatter())
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [_text_lines(stream) if chosen == "text" else JSONLines(stream)]
     root.setLevel(level.upper())
     # Below warning, these two log internals: reopened watches, reused connections.
     for chatty in ("kopf", "asyncio"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+
+
+def _text_lines(stream: TextIO) -> logging.Handler:
+    handler = TurnHandler(stream)
+    handler.setFormatter(TextFormatter())
+    return handler

@@ -43,7 +43,7 @@ from acme_server.api.context import (
 from acme_server.api.health import READINESS, Readiness
 from acme_server.api.middleware import edge, plain_edge
 from acme_server.api.pages import Pages
-from acme_server.api.routing import ByShape, Route
+from acme_server.api.routing import ByShape, Handler, Route
 from acme_server.audit.stream import AuditStream
 from acme_server.certificates.crl import CRLs
 from acme_server.certificates.serving_authority import ServingAuthority
@@ -155,16 +155,16 @@ def internal_application(*, replicas: Replicas, metrics: Metrics, readiness: Rea
 
 
 def _add(application: web.Application, routes: Iterable[Route]) -> None:
+    resources: dict[str, list[tuple[str, Handler]]] = {}
+    for route in routes:
+        methods = (route.method, "HEAD") if route.method == "GET" else (route.method,)
+        resources.setdefault(route.path, []).extend((method, route.handler) for method in methods)
     directories = ByShape(ACME_PATH)
     application.router.register_resource(directories)
-    resources: dict[str, web.Resource] = {}
-    for route in routes:
-        resource = resources.get(route.path)
-        if resource is None and route.path.startswith(f"{ACME_PATH}/"):
-            resource = resources[route.path] = web.DynamicResource(route.path)
-            directories.add(resource)
-        elif resource is None:
-            resource = resources[route.path] = application.router.add_resource(route.path)
-        resource.add_route(route.method, route.handler)
-        if route.method == "GET":
-            resource.add_route("HEAD", route.handler)
+    for path, handlers in resources.items():
+        if path.startswith(f"{ACME_PATH}/"):
+            directories.add(path, handlers)
+        else:
+            resource = application.router.add_resource(path)
+            for method, handler in handlers:
+                resource.add_route(method, handler)

@@ -21,9 +21,9 @@ def preflight(request: web.Request) -> web.Response | None:
 
     It allows one request header, the media type of signed requests, which is the only one that ACME needs.
     """
-    error = request.match_info.http_exception
     if request.method != hdrs.METH_OPTIONS or hdrs.ACCESS_CONTROL_REQUEST_METHOD not in request.headers:
         return None
+    error = request.match_info.http_exception
     if not isinstance(error, web.HTTPMethodNotAllowed):
         return None  # there is no such resource
     return web.Response(

@@ -26,6 +26,7 @@ from acme_server.nonces import Nonces
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.sessions import SESSION, Session
 from kms.cluster import errors
+from kms.logs import log_often
 
 logger = logging.getLogger(__name__)
 
@@ -132,18 +133,15 @@ def _record(request: web.Request, response: web.StreamResponse, seconds: float, 
     """Log and count the request by the template of its route, never by its path."""
     route = _route(request)
     metrics.count_request(route, request.method, response.status, seconds)
-    if logger.isEnabledFor(logging.INFO):
-        logger.info(
-            "request",
-            extra={
-                "method": request.method,
-                "route": route,
-                "status": response.status,
-                "ms": round(seconds * 1000, 1),
-                "account": request.get(ACCOUNT_NAME),
-                "client": request.remote,
-            },
-        )
+    fields = {
+        "method": request.method,
+        "route": route,
+        "status": response.status,
+        "ms": round(seconds * 1000, 1),
+        "account": request.get(ACCOUNT_NAME),
+        "client": request.remote,
+    }
+    log_often(logger, "request", fields)
 
 
 def _log_refusal(refused: Refused, request: web.Request) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from itertools import chain
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -94,27 +95,40 @@ class ByShape(web.PlainResource):
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
-        self._resources: dict[_Shape, list[web.Resource]] = {}
+        self._resources: dict[_Shape, list[_Resource]] = {}
 
-    def add(self, resource: web.Resource) -> None:
-        """Add a resource whose path begins with this one."""
-        self._resources.setdefault(_shape(resource.canonical), []).append(resource)
+    def add(self, path: str, handlers: Iterable[tuple[str, Handler]]) -> None:
+        """Add a resource whose path begins with this one, with the handler of each method.
+
+        Its names need no escapes in URLs. Raises RuntimeError for a method that it has already.
+        """
+        resource = web.DynamicResource(path)
+        routes = {method: resource.add_route(method, handler) for method, handler in handlers}
+        found = _Resource(resource.get_info()["pattern"], routes)
+        self._resources.setdefault(_shape(resource.canonical), []).append(found)
 
     async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:
         """The route of a request; without one, the methods that its resource has."""
-        allowed: set[str] = set()
-        for each in self._resources.get(_shape(request.rel_url.path_safe), ()):
-            found, methods = await each.resolve(request)
-            if found is not None:
-                return found, methods
-            allowed |= methods
+        path, allowed = request.rel_url.path_safe, set[str]()
+        for each in self._resources.get(_shape(path), ()):
+            match = each.pattern.fullmatch(path)
+            if match is not None:
+                route = each.routes.get(request.method)
+                if route is not None:
+                    return web.UrlMappingMatchInfo(match.groupdict(), route), allowed
+                allowed.update(each.routes)
         return None, allowed
 
     def __len__(self) -> int:
-        return sum(map(len, chain.from_iterable(self._resources.values())))
+        return sum(1 for _ in self)
 
     def __iter__(self) -> Iterator[web.ResourceRoute]:
-        return (route for found in self._resources.values() for resource in found for route in resource)
+        return (route for found in self._resources.values() for each in found for route in each.routes.values())
+
+
+class _Resource(NamedTuple):
+    pattern: re.Pattern[str]
+    routes: Mapping[str, web.ResourceRoute]
 
 
 _Shape = tuple[int, tuple[str, ...]]

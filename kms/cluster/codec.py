@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Generic, Literal, TypeVar
 
@@ -23,8 +22,7 @@ INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Listing(Generic[T]):
+class Listing(msgspec.Struct, Generic[T], frozen=True):
     """Objects at `resource_version`, from which a watch can go on.
 
     `unreadable` are the objects that do not fit their model. Of a single page: `continue_token` leads to the next one;
@@ -37,8 +35,7 @@ class Listing(Generic[T]):
     unreadable: tuple[Unreadable, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class WatchEvent(Generic[T]):
+class WatchEvent(msgspec.Struct, Generic[T], frozen=True):
     """One change. `unreadable` is an object that does not fit its model.
 
     A BOOKMARK has no object, only a version, and so has a version that was known before.
@@ -52,8 +49,7 @@ class WatchEvent(Generic[T]):
     ends_initial_events: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(msgspec.Struct, frozen=True):
     """One page of a list, its items not decoded yet. `octets` is its length on the wire."""
 
     items: tuple[msgspec.Raw | Unreadable, ...]

@@ -10,10 +10,10 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Literal
 
 import aiohttp
+import msgspec
 from yarl import URL
 
 from kms.cluster.auth import Connection
@@ -55,8 +55,7 @@ _LOST = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 """What aiohttp raises where no answer comes; it raises ValueError for a line that is too long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One request. `target` is path and query, quoted already. An answer of more than `most` octets is not read."""
 
     verb: Verb

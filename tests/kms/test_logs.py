@@ -1,9 +1,11 @@
 """Log lines: one event a line, whatever is in it."""
 
+import fcntl
 import io
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -80,3 +82,55 @@ def test_a_terminal_gets_text_and_everything_else_json(
     assert stream.getvalue().startswith("{") == is_json
     assert "hello" in stream.getvalue()
     assert "not shown" not in stream.getvalue()
+
+
+FIELDS = {"route": "/healthz", "status": 200, "account": None, "client": "192.0.2.1\x85"}
+
+
+def written_often(format_: logs.Format, level: str = "info", *, handler: logging.Handler | None = None) -> str:
+    stream = io.StringIO()
+    logs.configure(format_, level, stream=stream)
+    if handler is not None:
+        logging.getLogger().addHandler(handler)
+    logs.log_often(logging.getLogger("acme_server.api"), "request", FIELDS)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("handler", [None, logging.NullHandler()])
+def test_what_happens_often_is_logged_like_all_else(handler: logging.Handler | None) -> None:
+    stream = io.StringIO()
+    logs.configure("json", "info", stream=stream)
+    logging.getLogger("acme_server.api").info("request", extra=FIELDS)
+    usual, often = stream.getvalue(), written_often("json", handler=handler)
+    assert len(often.splitlines()) == 1
+    assert json.loads(usual) | {"time": 0} == json.loads(often) | {"time": 0}
+    assert list(json.loads(usual)) == list(json.loads(often))
+    assert len(usual) == len(often)
+
+
+def test_what_happens_often_is_logged_as_text_and_only_at_its_level() -> None:
+    assert written_often("text").endswith(
+        " INFO  acme_server.api request route=/healthz status=200 client=192.0.2.1\\x85\n"
+    )
+    assert not written_often("json", "warning")
+
+
+def test_what_happens_often_takes_turns_with_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, locked = io.StringIO(), []
+    logs.configure("json", "info", stream=stream)
+    monkeypatch.setattr("fcntl.lockf", lambda _, operation: locked.append(operation))
+    with (tmp_path / "turns").open("wb") as turns:
+        logs.take_turns(turns.fileno())
+        logs.log_often(logging.getLogger("acme_server.api"), "request", FIELDS)
+    assert locked == [fcntl.LOCK_EX, fcntl.LOCK_UN]
+    assert len(stream.getvalue().splitlines()) == 1
+
+
+@pytest.mark.parametrize("fault", ["closed stream", "surrogate"])
+def test_a_log_that_cannot_be_written_stops_nothing(fault: str, capsys: pytest.CaptureFixture[str]) -> None:
+    stream = io.StringIO()
+    logs.configure("json", "info", stream=stream)
+    if fault == "closed stream":
+        stream.close()
+    logs.log_often(logging.getLogger("acme_server.api"), "request", FIELDS | {"client": "\ud800"})
+    assert "Logging error" in capsys.readouterr().err
