@@ -240,7 +240,7 @@ def test_an_upgrade_and_the_way_back_are_as_the_page_about_operations_says(relea
     run(back)
     there = deployed(empty, "deployment")
     assert (there["metadata"]["uid"], there["spec"]["replicas"]) == (uid, 2)
-    assert empty.kubectl("get", "crds", "--output=name").count("pki.kms.hanzo.ai") == 7
+    assert empty.kubectl("get", "crds", "--output=name").count("pki.kms.hanzo.ai") == 8
 
 
 def test_an_installation_without_a_namespace_makes_it(helm_there: Helm, empty: Cluster) -> None:
