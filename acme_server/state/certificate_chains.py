@@ -55,9 +55,10 @@ class ChainMissing(Unavailable):
 
 @dataclass(slots=True)
 class _Known:
-    """The chains of a namespace: their octets, and when those that are what their name says end."""
+    """The chains of a namespace: their octets, and the texts and ends of those that are what their name says."""
 
     octets: dict[str, int] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
     ends: dict[str, datetime] = field(default_factory=dict)
 
 
@@ -292,14 +293,17 @@ class CertificateChains:
         self._octets -= known.octets.pop(name, 0)
         known.ends.pop(name, None)
         certificates, is_genuine = chain.spec.certificates, chain.is_genuine
+        before = known.texts.pop(name, None)
+        if before is not None and (deleted or not is_genuine):  # a watch that was interrupted shows no deletion
+            self._remember(name, before)
         if deleted:
-            if is_genuine:
-                self._remember(name, certificates)
             if not known.octets:
                 del self._known[namespace]
             return
         known.octets[name] = len(certificates)
         self._octets += len(certificates)
+        if is_genuine:
+            known.texts[name] = certificates
         ends = end_of_chain(certificates) if is_genuine else None
         if ends is None:
             logger.warning("chain is not what its name says", extra={"namespace": namespace, "chain": name})

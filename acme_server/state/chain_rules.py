@@ -12,6 +12,7 @@ from kms.clock import later
 from kms.pki.certificate import certificate_pem, certifies, chain_for_clients
 from kms.pki.parsing import PARSER_ERRORS
 from kms.resources.authorities import CertificateAuthority
+from kms.resources.certificate_chains import split_chain
 
 AFTER_EXPIRY = timedelta(days=2)
 """How long a chain is kept after its first certificate has expired: longer than the orders that refer to it."""
@@ -28,7 +29,7 @@ class ChainLimits:
 def end_of_chain(certificates: str) -> datetime | None:
     """When the first certificate of the chain ends, which has issued others; None if it cannot be read."""
     try:
-        return x509.load_pem_x509_certificate(certificates.encode()).not_valid_after_utc
+        return _first(certificates).not_valid_after_utc
     except PARSER_ERRORS:
         return None
 
@@ -66,6 +67,11 @@ def client_chains(authority: CertificateAuthority) -> Iterator[str]:
 def leads_to(chain: str, leaf: x509.Certificate) -> bool:
     """Whether the chain begins with the issuer of the certificate. One that cannot be read does not."""
     try:
-        return certifies(x509.load_pem_x509_certificate(chain.encode()), leaf)
+        return certifies(_first(chain), leaf)
     except PARSER_ERRORS:
         return False
+
+
+def _first(certificates: str) -> x509.Certificate:
+    """The first certificate. The parser would read all others too, and a namespace has many long chains."""
+    return x509.load_pem_x509_certificate(split_chain(certificates)[0].encode())

@@ -222,6 +222,18 @@ async def test_a_chain_that_was_deleted_is_served_and_created_again(
     assert stored_chains(world) == [referring(order)]
 
 
+async def test_a_chain_that_was_edited_in_place_is_served_as_it_was(
+    world: World, account: ACMEAccount, chains: CertificateChains
+) -> None:
+    order = world.stored(await issued(world, account))
+    expected = whole(world, order)
+    foreign = certificate_pem(pki.root(common_name="Foreign", with_key=pki.key(which="foreign")).certificate)
+    put_chain(world, foreign, name=referring(order))
+    await until(lambda: not any(each.is_genuine for each in chains.values()))
+    world.install_authority("another-uid", serial=7)
+    assert await chains.complete(order) == expected
+
+
 async def test_a_chain_that_was_deleted_while_no_server_ran_is_that_of_the_ca(
     world: World, account: ACMEAccount, chains: CertificateChains
 ) -> None:

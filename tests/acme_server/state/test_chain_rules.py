@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from acme_server.state.chain_rules import (
     AFTER_EXPIRY,
+    ChainLimits,
     client_chains,
     end_of_chain,
     leads_to,
@@ -19,10 +20,17 @@ from acme_server.state.needed_chains import NeededChains
 from acme_server.state.retention import kept_until
 from kms.pki.certificate import Signer, certificate_pem, sign_leaf
 from kms.resources.authorities import AuthoritySpec, AuthorityStatus, CertificateAuthority
-from kms.resources.certificate_chains import CertificateChain, CertificateChainSpec, chain_name, split_chain
+from kms.resources.certificate_chains import (
+    MAXIMUM_LENGTH,
+    CertificateChain,
+    CertificateChainSpec,
+    chain_name,
+    split_chain,
+)
 from kms.resources.meta import LocalRef, ObjectMeta, Unreadable
 from tests.support import pki
 from tests.support.acmeorders import NOW, certified
+from tests.support.processor import least_time
 
 HOUR = timedelta(hours=1)
 ROOT = pki.root()
@@ -113,3 +121,11 @@ def test_a_chain_that_cannot_be_read_has_no_end_and_leads_nowhere() -> None:
     assert end_of_chain("no PEM") is None
     leaf = sign_leaf(pki.leaf(), CA)
     assert [leads_to(each, leaf) for each in (CA.chain, ROOT.chain, "no PEM")] == [True, False, False]
+
+
+def test_all_chains_of_a_namespace_are_judged_without_a_pause_that_others_notice() -> None:
+    longest = CA.chain + ROOT.chain * ((MAXIMUM_LENGTH - len(CA.chain)) // len(ROOT.chain))
+    leaf = sign_leaf(pki.leaf(), ROOT)
+    most = ChainLimits().chains
+    assert least_time(lambda: [end_of_chain(longest) for _ in range(most)]) < 0.02
+    assert least_time(lambda: [leads_to(longest, leaf) for _ in range(most)]) < 0.02
