@@ -42,12 +42,12 @@ def may_refer(chain_ends: datetime | None, certificate_ends: datetime, *, now: d
     return chain_ends is not None and now < chain_ends and certificate_ends <= chain_ends
 
 
-def may_delete_chain(chain_ends: datetime | None, *, is_needed: bool, now: datetime) -> bool:
-    """Whether the chain may be deleted: it has ended some time ago, and no order refers to it.
+def has_outlived_its_use(chain_ends: datetime | None, *, now: datetime) -> bool:
+    """Whether a chain may be deleted to which no order refers: it has ended some time ago.
 
     One that cannot be read serves nobody.
     """
-    return not is_needed and (chain_ends is None or now > later(chain_ends, AFTER_EXPIRY))
+    return chain_ends is None or now > later(chain_ends, AFTER_EXPIRY)
 
 
 def client_chains(authority: CertificateAuthority) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from acme_server.state.chain_rules import end_of_chain, may_delete_chain
+from acme_server.state.chain_rules import end_of_chain, has_outlived_its_use
 from kms.resources.certificate_chains import CertificateChain
 from kms.resources.meta import Key, Unreadable, key_of
 from kms.resources.orders import ACMEOrder
@@ -28,6 +28,7 @@ class NeededChains:
 
     def is_due(self, chain: CertificateChain, *, now: datetime) -> bool:
         """Whether the chain may be deleted, once all orders have been added."""
+        if key_of(chain) in self._chains or chain.metadata.namespace in self._unknown:
+            return False  # as most are: a digest and a certificate cost too much to read them for nothing
         ends = end_of_chain(chain.spec.certificates) if chain.is_genuine else None
-        is_needed = key_of(chain) in self._chains or chain.metadata.namespace in self._unknown
-        return may_delete_chain(ends, is_needed=is_needed, now=now)
+        return has_outlived_its_use(ends, now=now)

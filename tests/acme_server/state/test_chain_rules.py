@@ -12,8 +12,8 @@ from acme_server.state.chain_rules import (
     ChainLimits,
     client_chains,
     end_of_chain,
+    has_outlived_its_use,
     leads_to,
-    may_delete_chain,
     may_refer,
 )
 from acme_server.state.needed_chains import NeededChains
@@ -72,13 +72,11 @@ def test_an_order_refers_to_a_chain_that_ends_no_earlier(
     assert may_refer(chain_ends, certificate_ends, now=NOW) is refers
 
 
-def test_a_chain_is_deleted_long_after_its_end_and_only_if_no_order_needs_it() -> None:
+def test_a_chain_is_deleted_long_after_its_end() -> None:
     late = NOW + AFTER_EXPIRY
-    assert may_delete_chain(NOW, is_needed=False, now=late + HOUR)
-    assert not may_delete_chain(NOW, is_needed=False, now=late)
-    assert not may_delete_chain(NOW, is_needed=True, now=late + HOUR)
-    assert may_delete_chain(None, is_needed=False, now=NOW), "what is not what its name says serves nobody"
-    assert not may_delete_chain(None, is_needed=True, now=NOW)
+    assert has_outlived_its_use(NOW, now=late + HOUR)
+    assert not has_outlived_its_use(NOW, now=late)
+    assert has_outlived_its_use(None, now=NOW), "what is not what its name says serves nobody"
 
 
 def test_an_order_whose_certificate_ends_with_the_chain_is_deleted_before_the_chain() -> None:
@@ -87,7 +85,7 @@ def test_an_order_whose_certificate_ends_with_the_chain_is_deleted_before_the_ch
     until = kept_until(order)
     assert until is not None
     assert order.status.not_after is not None
-    assert not may_delete_chain(order.status.not_after, is_needed=False, now=until)
+    assert not has_outlived_its_use(order.status.not_after, now=until)
 
 
 def test_chains_that_orders_refer_to_stay_and_all_of_a_namespace_with_an_order_that_cannot_be_read() -> None:
