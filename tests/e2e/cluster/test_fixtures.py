@@ -71,4 +71,4 @@ def test_what_was_written_survives_a_stop_of_the_api_server(cluster: Cluster, na
 
 def test_our_kinds_are_installed(installed: Cluster) -> None:
     kinds = installed.kubectl("api-resources", "--api-group=pki.kms.hanzo.ai", "-o", "name").split()
-    assert len(kinds) == 7
+    assert len(kinds) == 8
