@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from cryptography import x509
 
 from acme_server.problems import Unavailable
-from acme_server.state.chain_rules import ChainLimits, client_chains, end_of_chain, leads_to, may_refer
+from acme_server.state.chain_rules import ChainLimits, best_chain, client_chains, end_of_chain, may_refer
 from acme_server.state.store import answering_unavailable
 from kms.clock import Clock
 from kms.cluster import errors
@@ -42,8 +42,10 @@ logger = logging.getLogger(__name__)
 
 _REPAIR = 30
 """Seconds until a client should try again while a person has to restore a chain."""
-_REMEMBERED = 64
-"""Deleted chains that are remembered."""
+_REMEMBERED = 16 * 2**20
+"""Octets of deleted chains that are remembered: a restore of etcd shows all as gone at once."""
+_OVERHEAD = 512
+"""Octets that a remembered chain takes beside its text."""
 
 
 class ChainMissing(Unavailable):
@@ -100,6 +102,7 @@ class CertificateChains:
         self._known: dict[str, _Known] = {}
         self._octets = 0
         self._deleted: dict[str, str] = {}
+        self._deleted_octets = 0
         self._full: set[str] = set()
         """Namespaces of which was logged that they have too many chains."""
         self._paused_until: dict[str, datetime] = {}
@@ -228,8 +231,7 @@ class CertificateChains:
             for each in self._informer.values()
             if each.metadata.namespace == namespace and each.is_genuine
         )
-        chains = (*stored, *self._current_chains(namespace))
-        return next((each for each in chains if leads_to(each, leaf)), None)
+        return best_chain((*stored, *self._current_chains(namespace)), leaf)
 
     async def _store(self, namespace: str, name: str, certificates: str) -> bool:
         """Create the chain unless it is there, and return whether it is there then. Raises no ClusterError."""
@@ -311,6 +313,8 @@ class CertificateChains:
             known.ends[name] = ends
 
     def _remember(self, name: str, certificates: str) -> None:
-        self._deleted[name] = certificates
-        while len(self._deleted) > _REMEMBERED:
-            del self._deleted[next(iter(self._deleted))]
+        if name not in self._deleted:
+            self._deleted[name] = certificates
+            self._deleted_octets += len(certificates) + _OVERHEAD
+        while self._deleted_octets > _REMEMBERED:
+            self._deleted_octets -= len(self._deleted.pop(next(iter(self._deleted)))) + _OVERHEAD

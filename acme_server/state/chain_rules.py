@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -70,6 +70,15 @@ def leads_to(chain: str, leaf: x509.Certificate) -> bool:
         return certifies(_first(chain), leaf)
     except PARSER_ERRORS:
         return False
+
+
+def best_chain(chains: Iterable[str], leaf: x509.Certificate) -> str | None:
+    """The chain that begins with the issuer of the certificate; None: there is none.
+
+    A CA that was renewed with its key has several: of these, the one whose first certificate ends last.
+    """
+    found = [each for each in chains if leads_to(each, leaf)]
+    return max(found, key=lambda each: _first(each).not_valid_after_utc, default=None)
 
 
 def _first(certificates: str) -> x509.Certificate:

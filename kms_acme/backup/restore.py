@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
 import msgspec
@@ -19,11 +19,12 @@ from kms.clock import Clock
 from kms.cluster import errors
 from kms.cluster.client import Cluster
 from kms.contract import READY, Program, lease_name
+from kms.resources.certificate_chains import chain_name
 from kms.resources.kept import parse_time
 from kms.resources.kinds import LEASES, NAMESPACES
 from kms.resources.meta import Key, key_of
 from kms_acme.backup.collect import KEYS_SELECTOR
-from kms_acme.backup.contents import AUTHORITY, CONFIGURATION, RECORD, SECRET, Entry, Stored, StoredMeta
+from kms_acme.backup.contents import AUTHORITY, CHAIN, CONFIGURATION, RECORD, SECRET, Entry, Stored, StoredMeta
 from kms_acme.backup.plan import Present, Step, Target, key_of_authority, published_key
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -160,15 +161,17 @@ _OF_OPERATOR = frozenset({"conditions", "observedGeneration"})
 
 
 async def write_inventory(cluster: Cluster, entries: Iterator[Entry], *, on_failure: Progress) -> Written:
-    """Create accounts and orders with their status, several at a time. No server may run.
+    """Create chains, accounts and orders with their status, several at a time. No server may run.
 
+    No order is written at the same time as a chain: with the CRDs of an earlier release it would lose its reference.
     `on_failure` is called with a sentence about each that the API server refuses; others go on. Raises ClusterError
     other than refusals.
     """
     total = Written()
-    while batch := list(islice(entries, _AT_ONCE)):
-        for each in await asyncio.gather(*(_write_with_status(cluster, one, on_failure) for one in batch)):
-            total = Written(total.created + each.created, total.present + each.present, total.failed + each.failed)
+    for _, group in groupby(entries, key=lambda entry: entry.kind is CHAIN):
+        while batch := list(islice(group, _AT_ONCE)):
+            for each in await asyncio.gather(*(_write_with_status(cluster, one, on_failure) for one in batch)):
+                total = Written(total.created + each.created, total.present + each.present, total.failed + each.failed)
     return total
 
 
@@ -185,12 +188,20 @@ async def _write_with_status(cluster: Cluster, entry: Entry, on_failure: Progres
         # An earlier restore may have ended between both writes; no server runs that would have changed the status. But
         # an object that says something else of itself is another one: the status is not about that.
         is_same = is_new or current.spec == entry.object.spec
+        if entry.kind is CHAIN and not is_same and not _is_genuine(current):
+            on_failure(f"{entry} is not restored: the one in the cluster was changed; delete it, and restore again")
+            return Written(failed=1)
         if entry.object.status and is_same and (is_new or not current.status or current.status == _DEFAULT_STATUS):
             await cluster.replace_status(entry.kind, msgspec.structs.replace(current, status=entry.object.status))
     except (errors.Invalid, errors.NotFound, errors.Conflict) as error:
         on_failure(f"{entry} is not restored: {error}")
         return Written(failed=1)
     return Written(created=1) if is_new else Written(present=1)
+
+
+def _is_genuine(chain: Stored) -> bool:
+    """Whether the chain contains what its name says."""
+    return chain_name(str((chain.spec or {}).get("certificates"))) == chain.metadata.name
 
 
 async def wait_until_ready(

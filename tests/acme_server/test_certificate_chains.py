@@ -26,6 +26,7 @@ from tests.support import pki
 from tests.support.domain import NAMESPACE, World, certificate_of, running_world
 from tests.support.eventually import hurried, in_background, until
 from tests.support.garbage_collection import garbage_collector
+from tests.support.restored_etcd import Snapshot
 from tests.support.scripted_issuer import FOREIGN_CA, ScriptedIssuer, certified
 from tests.support.server import Server, running_replica, running_server
 
@@ -294,6 +295,37 @@ async def test_a_certificate_that_has_lost_its_reference_gets_a_chain_that_leads
     await until(lambda: not chains.values())
     with pytest.raises(Unavailable):
         await chains.complete(lost)
+
+
+async def test_a_certificate_that_has_lost_its_reference_gets_no_expired_chain_of_a_ca_renewed_with_its_key(
+    world: World, account: ACMEAccount, chains: CertificateChains
+) -> None:
+    now = world.clock()
+    put_chain(
+        world,
+        certificate_pem(pki.root(serial=9, not_before=now - 9 * DAY, not_after=now - timedelta(hours=1)).certificate),
+    )
+    await until(lambda: len(chains) == 1)
+    order = world.stored(await issued(world, account))
+    lost = replace(order, status=replace(order.status, chain_ref=None))
+    assert await chains.complete(lost) == whole(world, order)
+
+
+async def test_a_chain_that_a_restore_of_etcd_took_away_with_many_others_is_served_and_created_again(
+    world: World, account: ACMEAccount
+) -> None:
+    snapshot = Snapshot(world.api)
+    async with watching(world.services.state.chains) as chains:
+        order = world.stored(await issued(world, account))
+        expected = whole(world, order)
+        for number in range(70):
+            put_chain(world, f"chain {number}", namespace=f"tenant-{number}")
+        await until(lambda: len(chains) == 71)
+        snapshot.restore(world.api, bump=1_000)
+        await until(lambda: len(chains) == 0)
+        world.install_authority("another-uid", serial=7)
+        assert await chains.complete(order) == expected
+    assert stored_chains(world) == [referring(order)]
 
 
 @pytest.mark.parametrize("name", ["", "..", "../acmeorders", "a?watch=true", "A" * 64, "0" * 63, "\u0000", "\u00e9"])

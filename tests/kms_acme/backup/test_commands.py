@@ -230,6 +230,39 @@ async def test_a_key_alone_comes_back(terminal: Terminal) -> None:
     assert (terminal.key(), terminal.world.reason(AUTHORITIES, "issuing")) == (key, "Issued")
 
 
+def _put_chain(terminal: Terminal, certificates: str = "PEM") -> CertificateChain:
+    metadata = ObjectMeta(name=chain_name("PEM"), namespace="pki")
+    chain = CertificateChain(metadata=metadata, spec=CertificateChainSpec(certificates=certificates))
+    return terminal.world.api.put(CERTIFICATE_CHAINS, chain)
+
+
+async def test_a_chain_that_was_changed_in_the_cluster_does_not_pass_for_the_one_of_the_backup(
+    terminal: Terminal,
+) -> None:
+    chain = _put_chain(terminal)
+    await terminal.backs_up("--include-orders")
+    _put_chain(terminal, "changed")
+    result = await terminal.restores("--include-orders")
+    assert (result.exit_code, "0 created, 0 existed, 1 failed" in result.output) == (1, True), result.output
+    assert f"CertificateChain pki/{chain.metadata.name} is not restored" in result.output
+    terminal.world.api.remove(CERTIFICATE_CHAINS, "pki", chain.metadata.name)
+    result = await terminal.restores("--include-orders")
+    assert (result.exit_code, "1 created, 0 existed, 0 failed" in result.output) == (0, True), result.output
+
+
+async def test_no_order_is_restored_where_chains_are_not_served(terminal: Terminal) -> None:
+    _put_chain(terminal)
+    terminal.world.api.put(
+        ORDERS, msgspec.structs.replace(certified(), metadata=ObjectMeta(name="order", namespace="pki"))
+    )
+    await terminal.backs_up("--include-orders")
+    terminal.loses_everything()
+    terminal.world.api.unserved.add(CERTIFICATE_CHAINS.plural)
+    result = await terminal.restores("--include-orders")
+    assert result.exit_code != 0, result.output
+    assert terminal.world.api.read(ORDERS, "pki", "order") is None
+
+
 @pytest.mark.requirement("P6")
 async def test_orders_come_back_with_their_status_while_no_server_runs(terminal: Terminal) -> None:
     order = certified()
