@@ -250,8 +250,9 @@ def test_keys_survive_their_loss_and_another_cluster_as_the_page_about_operation
     prepare = "kubectl apply -f crds/ -f deploy/rbac.yaml\nkubectl apply -f deploy/samples/\n"
     before = (PRELUDE, "rm -rf certbot\n", prepare, OPERATING, *enroll, revoke, LISTED)
     lost = (backup, KEY_IDENTIFIER, LOSE_THE_KEY, *after[:at], LISTED, RENEWED, ANNOTATED)
-    done = terminal.type(*before, *lost, *after[at:])
+    done = terminal.type(*before, *lost, *after[at:], "grep -c BEGIN fullchain.pem | sed 's/^/whole chain: /'\n")
     assert done.returncode == 0, done.stdout + (terminal.folder / "kms-acme.log").read_text()[-4000:]
+    assert "whole chain: 2\n" in done.stdout
     assert "so the CA's private key is lost" in done.stdout
     identifiers = [line for line in done.stdout.splitlines() if re.fullmatch("[0-9a-f]{40}", line)]
     assert len(identifiers) == 2
