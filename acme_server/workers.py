@@ -54,11 +54,11 @@ def run_workers(
     grace = ShutdownTimes().longest + _MARGIN if grace is None else grace
     reading, writing = os.pipe()
     turns = os.memfd_create("turns")
+    logs.take_turns(turns)  # before the fork: the workers write to the same stream as this process
     context = multiprocessing.get_context("fork")
 
     def begin(number: int) -> None:
         os.close(writing)
-        logs.take_turns(turns)
         sys.exit(run_worker(replace(settings.of_worker(number), turns=turns), reading))
 
     workers = [
@@ -119,7 +119,8 @@ def _join(workers: Sequence[ForkProcess], grace: float) -> bool:
     for each in workers:
         each.join(max(0.0, deadline - time.monotonic()))
         if each.exitcode is None:
-            logger.error("a worker did not stop and was killed", extra={"worker": each.name})
             each.kill()
             each.join()
+            # Only now: it may have had the turn to write to the log.
+            logger.error("a worker did not stop and was killed", extra={"worker": each.name})
     return all(each.exitcode == 0 for each in workers)
