@@ -20,8 +20,7 @@ from josepy.json_util import encode_b64jose
 from josepy.jwk import JWKEC, JWKRSA
 
 from acme_server.jose.decoding import base64url, json_object, malformed
-from acme_server.jose.signatures import Verifier as Verifier
-from acme_server.jose.signatures import Verify, verifiers
+from acme_server.jose.signatures import Verifier, Verify, verifiers
 from acme_server.problems import ProblemType, Refused
 from kms.pki.weak_ed25519 import ed25519_weakness
 from kms.pki.weak_rsa import rsa_weakness

@@ -10,7 +10,7 @@ from cryptography.exceptions import InvalidSignature
 
 from acme_server.jose.decoding import base64url, json_object, malformed
 from acme_server.jose.jwk import AccountKey
-from acme_server.jose.signatures import ALGORITHMS as ALGORITHMS
+from acme_server.jose.signatures import ALGORITHMS
 from acme_server.problems import ProblemType, Refused
 
 

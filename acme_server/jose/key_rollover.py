@@ -8,7 +8,8 @@ from typing import Any
 
 from acme_server.jose.decoding import json_object, malformed
 from acme_server.jose.jwk import AccountKey, account_key
-from acme_server.jose.jws import ALGORITHMS, algorithm_of, envelope, url_of, verify_signature
+from acme_server.jose.jws import algorithm_of, envelope, url_of, verify_signature
+from acme_server.jose.signatures import ALGORITHMS
 
 _WHAT = "The inner JWS of the key change"
 _PAYLOAD = "The payload of the inner JWS"

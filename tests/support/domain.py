@@ -18,8 +18,8 @@ from acme_server.accounts.eab_credentials import UID_INDEX, Binding, by_uid
 from acme_server.audit.stream import AuditStream, no_stream
 from acme_server.certificates.deleted_authorities import OWNER_INDEX, by_owner
 from acme_server.external import External
-from acme_server.jose.jwk import AccountKey, Verifier
-from acme_server.jose.signatures import Verify
+from acme_server.jose.jwk import AccountKey
+from acme_server.jose.signatures import Verifier, Verify
 from acme_server.metrics import Metrics
 from acme_server.model import Caller, KeyHolder, Profile, RequestedIdentifier
 from acme_server.notifications.delivery import Pace as NotificationPace
