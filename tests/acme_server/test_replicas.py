@@ -152,6 +152,12 @@ async def test_during_an_update_replicas_of_before_redeem_nonces_of_ours_and_we_
             assert (await got.json())["redeemed"] is True
 
 
+async def signed(request: web.Request, told: Answer, *, key: bytes) -> web.Response:
+    """The answer of a replica to a request of another one, with the MAC that `key` makes."""
+    body, reply = await request.read(), msgspec.json.encode(told)
+    return web.Response(body=reply, headers={MAC: mac(key, mac(key, body).encode() + reply)})
+
+
 @pytest.mark.parametrize(("knows", "answers"), [(True, True), (False, True), (True, False)])
 async def test_orders_refer_to_chains_once_all_replicas_are_known_to_read_that(*, knows: bool, answers: bool) -> None:
     async with replicas(2, every=0.01, leaves_after=0.3, deadline=0.1) as ((one, other), slices):
@@ -160,11 +166,8 @@ async def test_orders_refer_to_chains_once_all_replicas_are_known_to_read_that(*
             """As the other replica, or as one of before that does not know references, or is not there yet."""
             if not answers:
                 return web.Response(status=503)
-            body = await request.read()
             told = Answer(other.nonces.replica, by_number=True, reads_seen=True, reads_references=knows)
-            key = one.nonces.derive_key(b"peers")
-            reply = msgspec.json.encode(told)
-            return web.Response(body=reply, headers={MAC: mac(key, mac(key, body).encode() + reply)})
+            return await signed(request, told, key=one.nonces.derive_key(b"peers"))
 
         application = web.Application()
         application.router.add_post(PATH, answer)
@@ -180,7 +183,7 @@ async def test_orders_refer_to_chains_once_all_replicas_are_known_to_read_that(*
                 else:
                     await asyncio.sleep(0.5)
                     assert not one.replicas.all_read_references()
-                # A replica of before that comes and goes while nobody asks for a certificate counts for a while.
+                # A replica of an earlier release that has gone still counts for a while.
                 slices.known[1:] = []
                 left = asyncio.get_running_loop().time()
                 await until(one.replicas.all_read_references)
@@ -194,11 +197,8 @@ async def test_nonces_say_what_clients_have_seen_once_all_replicas_can_read_it(*
 
         async def answer(request: web.Request) -> web.Response:
             """As the other replica, or as one of before that does not know what nonces say."""
-            body = await request.read()
             told = Answer(other.nonces.replica, by_number=True, reads_seen=knows)
-            key = one.nonces.derive_key(b"peers")
-            reply = msgspec.json.encode(told)
-            return web.Response(body=reply, headers={MAC: mac(key, mac(key, body).encode() + reply)})
+            return await signed(request, told, key=one.nonces.derive_key(b"peers"))
 
         application = web.Application()
         application.router.add_post(PATH, answer)
