@@ -65,7 +65,7 @@ def run_workers(
         context.Process(target=begin, args=(number,), name=f"worker {number}") for number in range(settings.workers)
     ]
     with stop_signals.blocked():
-        # Forked: what this process has imported is in memory once, as long as nobody counts its references.
+        # Forked processes share the memory of what was imported before; collections must not write to it.
         gc.collect()
         gc.freeze()
         started = _start(workers)

@@ -45,7 +45,7 @@ def may_refer(chain_ends: datetime | None, certificate_ends: datetime, *, now: d
 def has_outlived_its_use(chain_ends: datetime | None, *, now: datetime) -> bool:
     """Whether a chain may be deleted to which no order refers: it has ended some time ago.
 
-    One that cannot be read serves nobody.
+    A chain that cannot be read may always be deleted: no client can use it.
     """
     return chain_ends is None or now > later(chain_ends, AFTER_EXPIRY)
 

@@ -1,6 +1,6 @@
 """CertificateChain: the certificates above those that a CA issues, stored once for all orders that refer to them.
 
-The name of a chain is the SHA-256 digest of its text. So it can be told from the name whether somebody has changed it.
+The name of a chain is the SHA-256 digest of its text. So the name shows whether somebody has changed the text.
 """
 
 from __future__ import annotations

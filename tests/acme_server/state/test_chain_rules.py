@@ -76,7 +76,7 @@ def test_a_chain_is_deleted_long_after_its_end() -> None:
     late = NOW + AFTER_EXPIRY
     assert has_outlived_its_use(NOW, now=late + HOUR)
     assert not has_outlived_its_use(NOW, now=late)
-    assert has_outlived_its_use(None, now=NOW), "what is not what its name says serves nobody"
+    assert has_outlived_its_use(None, now=NOW), "no client can use a chain that cannot be read"
 
 
 def test_an_order_whose_certificate_ends_with_the_chain_is_deleted_before_the_chain() -> None:
