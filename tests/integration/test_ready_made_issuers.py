@@ -103,9 +103,9 @@ def test_an_issuer_comes_with_cert_manager_follows_its_profile_and_goes_with_it(
 
 @pytest.mark.cluster
 @pytest.mark.requirement("SEC78")
-@pytest.mark.usefixtures("operator", "without_cert_manager")
+@pytest.mark.usefixtures("without_cert_manager")
 def test_a_suspension_in_the_profile_outlives_the_credential_of_an_issuer_and_a_restore(
-    installed: Cluster, namespace: str
+    installed: Cluster, namespace: str, operator: OperatorProcess
 ) -> None:
     def kubectl(*args: str, stdin: str | None = None) -> str:
         return installed.kubectl("-n", namespace, *args, stdin=stdin, check=False)
@@ -138,7 +138,8 @@ def test_a_suspension_in_the_profile_outlives_the_credential_of_an_issuer_and_a_
     backup = {**made, "metadata": {each: made["metadata"][each] for each in ("name", "namespace", "labels")}}
     former = {**made["metadata"]["ownerReferences"][0], "uid": "00000000-0000-4000-8000-000000000000"}
     backup["metadata"]["ownerReferences"] = [former]
-    kubectl("replace", "--force", "-f", "-", stdin=text(backup))
+    with operator.held():  # kubectl waits until it finds none, and the operator would make the next one at once
+        kubectl("replace", "--force", "-f", "-", stdin=text(backup))
     eventually(lambda: ready()[1] == "NamespaceSuspended", seconds=30, why=credential)
 
     asking["spec"]["enrollment"]["acme"]["allowedNamespaces"] = {"names": names}

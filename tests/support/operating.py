@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,15 @@ class OperatorProcess:
         """Stop it with SIGTERM; its exit code."""
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(seconds)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """It does nothing meanwhile: for what a test has to do before the operator does."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill it, if it runs."""
