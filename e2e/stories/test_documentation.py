@@ -149,7 +149,7 @@ ONLY_SHOWN = {
             ".venv/bin/python -m e2e.load --markdown --rows 0 --servers 0\n",
             ".venv/bin/python -m e2e.load --markdown --orders 1000 --rows 50 --servers 1,2,3\n",
         ),
-        "test_command_line.py runs it with less",
+        "tests/load runs its parts",
     ),
     ".venv/bin/python -m e2e.load.workers\n": "test_workers.py runs it with less",
     **dict.fromkeys(
