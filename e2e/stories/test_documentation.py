@@ -273,6 +273,7 @@ def test_keys_survive_their_loss_and_another_cluster_as_the_page_about_operation
     done = terminal.type(*before, *lost, *after[at:], "grep -c BEGIN fullchain.pem | sed 's/^/whole chain: /'\n")
     assert done.returncode == 0, done.stdout + (terminal.folder / "kms-acme.log").read_text()[-4000:]
     assert "whole chain: 2\n" in done.stdout
+    assert re.search("^subject=.*CN ?= ?Example Issuing CA\nnotAfter=", done.stdout, re.MULTILINE)
     assert "so the CA's private key is lost" in done.stdout
     identifiers = [line for line in done.stdout.splitlines() if re.fullmatch("[0-9a-f]{40}", line)]
     assert len(identifiers) == 2
