@@ -45,7 +45,7 @@ def is_chain_name(name: str) -> bool:
 
 
 def split_chain(certificate: str) -> tuple[str, str]:
-    """The first certificate of a text in PEM, with a newline at its end, and those that follow it; "" if there are none.
+    """The first certificate of a text in PEM, with a newline at its end, and those that follow it; "" if none do.
 
     Who edits an object by hand may leave out the newline, or add others.
     """
