@@ -181,7 +181,7 @@ class CertificateChains:
             return None
         first, others = split_chain(certificate)
         if others:
-            return certificate
+            return first + others
         if order.status.chain_ref is not None:
             found = await self._find(order.metadata.namespace, order.status.chain_ref.name)
         else:

@@ -52,7 +52,7 @@ what a busy machine adds to all CPU: the client does the same in each row, excep
 
 \b
 Examples:
-  python -m e2e.load.growth                                  everything: about ten minutes
+  python -m e2e.load.growth                                  everything: about eight minutes
   python -m e2e.load.growth --stored 0 --profiles 0          names and replicas only; 0 skips a group
   python -m e2e.load.growth --orders 500 --stored 1,200000   more exact figures, and a larger size
 
@@ -207,8 +207,8 @@ def servers(values: Mapping[str, float]) -> list[float]:
 
 
 def memory(body: Body) -> float | None:
-    """Resident memory of the largest server after the row, in MiB."""
-    return max(servers({name: each["after"] for name, each in body["residentMebibytes"].items()}), default=None)
+    """Resident memory of the largest server after the row, in MB."""
+    return max(servers({name: each["after"] for name, each in body["residentMegabytes"].items()}), default=None)
 
 
 def cpu(body: Body, name: str) -> float | None:
@@ -243,7 +243,7 @@ def table(rows: Sequence[Row]) -> str:
 def units(rows: Sequence[Row]) -> list[str]:
     """What 1 stands for in each group."""
     first = {row.group: row for row in reversed(rows)}
-    forms = ("servers {:.1f} ms", "API server {:.1f} ms", "etcd {:.1f} ms", "client {:.1f} ms", "memory {:.0f} MiB")
+    forms = ("servers {:.1f} ms", "API server {:.1f} ms", "etcd {:.1f} ms", "client {:.1f} ms", "memory {:.0f} MB")
     return [
         f"1 stands for, {group}: "
         + ", ".join(

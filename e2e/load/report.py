@@ -11,7 +11,7 @@ from e2e.load.figures import floor_of, growth_per_10000, latency, per_order
 from e2e.load.floor import shares
 from e2e.load.measure import OTHERS, SERVER, Measurement
 
-MEBIBYTE = 1024 * 1024
+MEGABYTE = 1_000_000
 MILLI = 1000
 
 FLOOR_LIMIT = 2.0
@@ -58,12 +58,12 @@ def document(measured: Measurement, machine: Machine) -> dict[str, Any]:
             "sumOfParts": round(floor_of(measured.parts, shares(measured.plan.names)) * MILLI, 3),
         },
         "apiRequestsPerOrder": api,
-        "residentMebibytes": {
-            name: {"before": round(octets / MEBIBYTE, 1), "after": round(measured.after[name] / MEBIBYTE, 1)}
+        "residentMegabytes": {
+            name: {"before": round(octets / MEGABYTE, 1), "after": round(measured.after[name] / MEGABYTE, 1)}
             for name, octets in measured.before.items()
         },
         "growthMegabytesPer10000Orders": {
-            name: round(growth_per_10000(samples) / 1e6, 1) for name, samples in measured.samples.items()
+            name: round(growth_per_10000(samples) / MEGABYTE, 1) for name, samples in measured.samples.items()
         },
     }
     if SERVER in cpu and measured.floor:
@@ -197,13 +197,13 @@ def _api(body: Mapping[str, Any]) -> str:
 
 
 def _memory(body: Mapping[str, Any]) -> str:
-    if not body["residentMebibytes"]:
+    if not body["residentMegabytes"]:
         return ""
     growth = body["growthMegabytesPer10000Orders"]
-    rows = [("resident memory", "before, MiB", "after, MiB", "MB per 10,000 orders")]
+    rows = [("resident memory", "before, MB", "after, MB", "MB per 10,000 orders")]
     rows += [
         (name, f"{each['before']:.1f}", f"{each['after']:.1f}", f"{growth[name]:.1f}" if name in growth else "")
-        for name, each in body["residentMebibytes"].items()
+        for name, each in body["residentMegabytes"].items()
     ]
     return columns(rows)
 

@@ -33,10 +33,27 @@ from e2e.support import dns, http01
 from e2e.support.programs import RELEASE, ProgramFailed, Programs, Server, running_programs
 
 READY_LIMIT = 30.0
-MEMORY_LIMIT = 400e6
+READY_MEMORY_LIMIT, MEMORY_LIMIT = 350e6, 400e6
 SWEEP_LIMIT = 10_000 / 3600
-"""Performance targets with 100,000 orders: seconds until a server is ready, its peak memory in bytes, and orders
-removed per second, for 10,000 that expire in an hour."""
+"""Performance targets with 100,000 orders: seconds until a server is ready, its memory then and its peak memory in
+bytes, and orders removed per second, for 10,000 that expire in an hour."""
+
+HELP = """Measure a server on a cluster with many orders: start-up time, memory, and garbage collection.
+
+It starts a Kubernetes control plane, the operator and a server, orders one certificate, and copies its order directly
+in etcd. Then it starts the server again, and measures the time until it is ready, its memory, and the rate at which
+garbage collection deletes the expired orders. It needs no root and leaves nothing behind.
+
+The default takes about one minute, and 1 GB of memory for the API server: 4 to 7 GB with --orders 100000. With
+--expired 10000, garbage collection takes about ten minutes. --quiet adds its seconds.
+
+\b
+Examples:
+  python -m e2e.load.retained                                       about one minute
+  python -m e2e.load.retained --orders 100000 --expired 10000       as in docs/performance.md
+  python -m e2e.load.retained --orders 100000 --quiet 660 --check   eleven minutes without writes before the start
+
+Exit codes: 0 for success; 1 if the measurement failed, or, with --check, if a goal was missed; 2 for wrong usage."""
 
 PATIENCE = 420.0
 """Time limit for the start of a server, in seconds."""
@@ -81,9 +98,13 @@ class Retained:
 
     def promises(self) -> list[tuple[str, bool]]:
         """The performance targets, and whether each was met."""
-        octets = max(self.filled.peak, self.peak)
+        octets, resident = max(self.filled.peak, self.peak), self.filled.resident
         kept = [
             (f"ready within {READY_LIMIT:.0f} s: {self.filled.seconds:.1f} s", self.filled.seconds < READY_LIMIT),
+            (
+                f"at most {READY_MEMORY_LIMIT / 1e6:.0f} MB of memory when ready: {resident / 1e6:.0f} MB",
+                resident < READY_MEMORY_LIMIT,
+            ),
             (f"at most {MEMORY_LIMIT / 1e6:.0f} MB of memory: {octets / 1e6:.0f} MB", octets < MEMORY_LIMIT),
             (f"every list has a limit: {self.lists - len(self.unlimited)} of {self.lists}", not self.unlimited),
         ]
@@ -244,7 +265,7 @@ def measure(folder: Path, progress: Progress, *, orders: int, expired: int, tell
             return asyncio.run(measuring.run(orders=orders, expired=expired, quiet=quiet))
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option("--orders", type=click.IntRange(1), default=20_000, show_default=True, help="Valid orders.")
 @click.option("--expired", type=click.IntRange(0), default=500, show_default=True, help="Expired orders.")
 @click.option(
@@ -254,9 +275,9 @@ def measure(folder: Path, progress: Progress, *, orders: int, expired: int, tell
     show_default=True,
     help="Seconds without writes of orders before the start; after 600, the API server lists pages from etcd.",
 )
-@click.option("--check", is_flag=True, help="Exit with 1 if a performance target was missed.")
+@click.option("--check", is_flag=True, help="Exit with 1 if a goal was missed.")
 def main(orders: int, expired: int, *, quiet: int, check: bool) -> None:
-    """Measure a server on a cluster with many orders: start-up time, memory, and garbage collection."""
+    """Measure and print."""
     progress = Progress(sys.stderr)
     try:
         with tempfile.TemporaryDirectory(prefix="kms-acme-retained-") as name:

@@ -126,24 +126,44 @@ ONLY_SHOWN = {
     "make demo KUBECONFIG=$HOME/.kube/config CONTEXT=kind-kind\n": "test_demo.py runs what it calls on such a cluster",
     "make test\n": "is what runs this",
     "pip install 'kms-acme[console]'\nkms-acme console\n": "tests/kms_acme/console runs the command",
-    "KMS_ACME_E2E_ORDERS=200 .venv/bin/pytest -s -m soak tests/integration/test_external_speed.py\n": (
+    "KMS_ACME_E2E_ORDERS=120 .venv/bin/pytest -s -m soak tests/integration/test_external_speed.py\n": (
         "test_external_speed.py is a test"
     ),
     "make setup\nmake check\nmake test\n": "make test and make check are what CI runs",
     "KMS_ACME_E2E_ORDERS=1000 .venv/bin/pytest -s tests/integration/test_replicas.py\n": "test_replicas.py is a test",
     **dict.fromkeys(
         (
-            ".venv/bin/python -m e2e.load.retained --orders 100000 --expired 10000 --check\n",
-            ".venv/bin/python -m e2e.load.retained --orders 100000 --quiet 660 --check\n",
+            ".venv/bin/python -m e2e.load.retained --orders 100000 --expired 10000\n",
+            ".venv/bin/python -m e2e.load.retained --orders 100000 --quiet 660\n",
         ),
         "test_retained.py runs it with less",
     ),
     ".venv/bin/python -m e2e.load.schema --rounds 24 --orders 48 --trial no-rules --trial atomic --trial no-schema\n": (
         "test_schema.py runs it with less"
     ),
-    ".venv/bin/python -m e2e.load --compare step-ca,pebble\n": "test_peers.py and test_compare.py run its parts",
-    ".venv/bin/python -m e2e.load.growth --orders 500\n": "test_growth.py runs it with less",
-    ".venv/bin/python -m e2e.load.capacity --cpu 6.5 --written 8\n": "test_capacity.py runs it with others",
+    ".venv/bin/python -m e2e.load --compare step-ca,pebble --orders 1200 --warm-up 80\n": (
+        "test_peers.py and test_compare.py run its parts"
+    ),
+    **dict.fromkeys(
+        (
+            ".venv/bin/python -m e2e.load --markdown --rows 0 --servers 0\n",
+            ".venv/bin/python -m e2e.load --markdown --orders 1000 --rows 50 --servers 1,2,3\n",
+        ),
+        "tests/load runs its parts",
+    ),
+    ".venv/bin/python -m e2e.load.workers\n": "test_workers.py runs it with less",
+    **dict.fromkeys(
+        (".venv/bin/python -m e2e.load.growth\n", ".venv/bin/python -m e2e.load.growth --orders 500\n"),
+        "test_growth.py runs it with less",
+    ),
+    **dict.fromkeys(
+        (
+            ".venv/bin/python -m e2e.load.capacity\n",
+            ".venv/bin/python -m e2e.load.capacity --certificates 25000 --lifetime 45\n",
+            ".venv/bin/python -m e2e.load.capacity --cpu 6.5 --written 8\n",
+        ),
+        "test_capacity.py runs it with others",
+    ),
 }
 """Snippets that no test here runs, with the reason."""
 LOOKED_AT = ("install.md", "cert-manager.md", "clients.md", "troubleshooting.md")
@@ -253,6 +273,7 @@ def test_keys_survive_their_loss_and_another_cluster_as_the_page_about_operation
     done = terminal.type(*before, *lost, *after[at:], "grep -c BEGIN fullchain.pem | sed 's/^/whole chain: /'\n")
     assert done.returncode == 0, done.stdout + (terminal.folder / "kms-acme.log").read_text()[-4000:]
     assert "whole chain: 2\n" in done.stdout
+    assert re.search("^subject=.*CN ?= ?Example Issuing CA\nnotAfter=", done.stdout, re.MULTILINE)
     assert "so the CA's private key is lost" in done.stdout
     identifiers = [line for line in done.stdout.splitlines() if re.fullmatch("[0-9a-f]{40}", line)]
     assert len(identifiers) == 2

@@ -13,7 +13,7 @@ from kms.resources.meta import ObjectMeta, Struct
 MAXIMUM_LENGTH = 131_072
 """Characters of a chain, as the schema limits it."""
 
-_END = "-----END CERTIFICATE-----\n"
+_END = "-----END CERTIFICATE-----"
 
 
 class CertificateChainSpec(Struct, frozen=True, kw_only=True):
@@ -45,6 +45,9 @@ def is_chain_name(name: str) -> bool:
 
 
 def split_chain(certificate: str) -> tuple[str, str]:
-    """The first certificate of a text in PEM, and those that follow it; "" if there are none."""
+    """The first certificate of a text in PEM, with a newline at its end, and those that follow it; "" if none do.
+
+    Who edits an object by hand may leave out the newline, or add others.
+    """
     first, end, others = certificate.partition(_END)
-    return first + end, others
+    return (f"{first}{end}\n", others.lstrip()) if end else (certificate, "")

@@ -19,10 +19,10 @@ from kms.clock import Clock
 from kms.cluster import errors
 from kms.cluster.client import Cluster
 from kms.contract import READY, Program, lease_name
-from kms.resources.certificate_chains import chain_name
 from kms.resources.kept import parse_time
 from kms.resources.kinds import LEASES, NAMESPACES
 from kms.resources.meta import Key, key_of
+from kms_acme.backup.chains import ChainFault, is_genuine
 from kms_acme.backup.collect import KEYS_SELECTOR
 from kms_acme.backup.contents import AUTHORITY, CHAIN, CONFIGURATION, RECORD, SECRET, Entry, Stored, StoredMeta
 from kms_acme.backup.plan import Present, Step, Target, key_of_authority, published_key
@@ -69,6 +69,18 @@ async def read_present(cluster: Cluster, namespaces: Iterable[str], target: Targ
                 raise NotRestored(f"{kind.kind} {name} of the cluster cannot be read: {unreadable}")
             found.update(((kind.plural, key_of(each)), each) for each in page.items)
     return found
+
+
+async def lacking_chains(cluster: Cluster, faults: Iterable[ChainFault]) -> list[ChainFault]:
+    """Those of these chains that the cluster does not have either. Raises ClusterError."""
+    return [each for each in faults if not await _has_chain(cluster, each.key)]
+
+
+async def _has_chain(cluster: Cluster, key: Key) -> bool:
+    try:
+        return is_genuine(await cluster.get(CHAIN, *key))
+    except (errors.NotFound, errors.Unserved):
+        return False
 
 
 async def is_running(cluster: Cluster, target: Target, program: Program, *, clock: Clock) -> bool:
@@ -180,6 +192,11 @@ _DEFAULT_STATUS = {"state": "pending"}
 
 
 async def _write_with_status(cluster: Cluster, entry: Entry, on_failure: Progress) -> Written:
+    if entry.kind is CHAIN and not is_genuine(entry.object):
+        if await _has_chain(cluster, entry.key):
+            return Written(present=1)
+        on_failure(f"{entry} is not restored: that of the backup was changed, so no server would use it")
+        return Written(failed=1)
     try:
         try:
             current, is_new = await cluster.create(entry.kind, _without_cluster(entry.object)), True
@@ -188,7 +205,7 @@ async def _write_with_status(cluster: Cluster, entry: Entry, on_failure: Progres
         # An earlier restore may have ended between both writes; no server runs that would have changed the status. But
         # an object that says something else of itself is another one: the status is not about that.
         is_same = is_new or current.spec == entry.object.spec
-        if entry.kind is CHAIN and not is_same and not _is_genuine(current):
+        if entry.kind is CHAIN and not is_same and not is_genuine(current):
             on_failure(f"{entry} is not restored: the one in the cluster was changed; delete it, and restore again")
             return Written(failed=1)
         if entry.object.status and is_same and (is_new or not current.status or current.status == _DEFAULT_STATUS):
@@ -197,11 +214,6 @@ async def _write_with_status(cluster: Cluster, entry: Entry, on_failure: Progres
         on_failure(f"{entry} is not restored: {error}")
         return Written(failed=1)
     return Written(created=1) if is_new else Written(present=1)
-
-
-def _is_genuine(chain: Stored) -> bool:
-    """Whether the chain contains what its name says."""
-    return chain_name(str((chain.spec or {}).get("certificates"))) == chain.metadata.name
 
 
 async def wait_until_ready(

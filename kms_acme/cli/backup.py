@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -16,6 +16,7 @@ from kms.cluster.client import Cluster
 from kms.cluster.errors import ClusterError
 from kms.resources.meta import Unreadable
 from kms.resources.secret_names import SERVICE_NAME
+from kms_acme.backup.chains import ChainCheck, ChainFault
 from kms_acme.backup.collect import collect, private_file
 from kms_acme.backup.contents import (
     AUTHORITY,
@@ -34,6 +35,7 @@ from kms_acme.backup.plan import Step, Target, authorities_in_key_stores, lacks_
 from kms_acme.backup.restore import (
     NotRestored,
     is_running,
+    lacking_chains,
     missing_namespaces,
     read_present,
     wait_until_ready,
@@ -98,8 +100,8 @@ def backup(**values: Any) -> None:
     of namespaces.
 
     The kubeconfig's user needs to list Secrets and RevocationRecords of the release namespace, and the other kinds in
-    all namespaces. Exit codes: 0 if all is in the file; 1 if it could not be written or is incomplete; 2 for wrong
-    usage.
+    all namespaces. Exit codes: 0 if all is in the file; 1 if it could not be written or is incomplete, since the key of
+    a CA or a chain of certificates is missing, or something cannot be read; 2 for wrong usage.
 
     \b
     Examples:
@@ -175,10 +177,11 @@ async def _connect(values: Any) -> Cluster:
 async def _backup(passphrase: str, values: Any) -> int:
     path = values["file"]
     unreadable: list[Unreadable] = []
+    chains = ChainCheck()
     cluster = await _connect(values)
     try:
         with private_file(path, replace=values["force"]) as file:
-            kept = await _write(cluster, file, passphrase, values, unreadable)
+            kept = await _write(cluster, file, passphrase, values, unreadable=unreadable, chains=chains)
     except FileExistsError:
         raise click.ClickException(f"{path} was created meanwhile; --force replaces it") from None
     except OSError as error:
@@ -198,11 +201,25 @@ async def _backup(passphrase: str, values: Any) -> int:
         click.echo(
             f"{each} has no key in the release namespace {values['namespace']}, so the backup has none.", err=True
         )
-    return 1 if unreadable or keyless else 0
+    faults = list(chains.faults())
+    _warn_of(faults)
+    return 1 if unreadable or keyless or faults else 0
+
+
+def _warn_of(faults: Iterable[ChainFault]) -> None:
+    """Tell which chains are missing or were changed: nobody else says so before a client asks for its certificate."""
+    for each in faults:
+        click.echo(f"{each}. Their certificates are not served unless a CertificateAuthority has that chain.", err=True)
 
 
 async def _write(
-    cluster: Cluster, file: IO[bytes], passphrase: str, values: Any, unreadable: list[Unreadable]
+    cluster: Cluster,
+    file: IO[bytes],
+    passphrase: str,
+    values: Any,
+    *,
+    unreadable: list[Unreadable],
+    chains: ChainCheck,
 ) -> tuple[list[Entry], Counter[str]]:
     """Write all objects. Returns keys and configuration, which are few, and the number of objects of each kind."""
     target = Target(values["namespace"], values["service_name"])
@@ -221,6 +238,7 @@ async def _write(
     counts: Counter[str] = Counter()
     async for entry in collect(cluster, target, orders=values["include_orders"], on_unreadable=unreadable.append):
         encryptor.add(encode_entry(entry))
+        chains.add(entry)
         counts[entry.kind.kind] += 1
         if entry.kind is not RECORD and entry.kind not in INVENTORY:
             small.append(entry)
@@ -252,8 +270,8 @@ def _inventory(path: Path, passphrase: str) -> Iterator[Entry]:
         yield from (each for each in _read(path, passphrase) if isinstance(each, Entry) and each.kind in kinds)
 
 
-def _load(path: Path, passphrase: str) -> tuple[Header, list[Entry], Counter[str], set[str]]:
-    """The header, all but accounts, orders and chains, the number of those, and the namespaces of all.
+def _load(path: Path, passphrase: str) -> tuple[Header, list[Entry], Counter[str], set[str], list[ChainFault]]:
+    """The header, all but accounts, orders and chains, the number of those, the namespaces of all, and flawed chains.
 
     It reads the whole file: nothing is written before it is known to be whole. Raises NotRestored.
     """
@@ -261,22 +279,24 @@ def _load(path: Path, passphrase: str) -> tuple[Header, list[Entry], Counter[str
     entries: list[Entry] = []
     counts: Counter[str] = Counter()
     namespaces: set[str] = set()
+    chains = ChainCheck()
     for each in _read(path, passphrase):
         if isinstance(each, Header):
             header = each
         elif each.kind in INVENTORY:
             counts[each.kind.kind] += 1
             namespaces.add(each.key[0])
+            chains.add(each)
         else:
             entries.append(each)
     if header is None:
         raise NotRestored(f"{path} is empty")
-    return header, entries, counts, namespaces
+    return header, entries, counts, namespaces, list(chains.faults())
 
 
 async def _restore(passphrase: str, values: Any) -> int:
     target = Target(values["namespace"], values["service_name"])
-    header, entries, counts, namespaces = await asyncio.to_thread(_load, values["file"], passphrase)
+    header, entries, counts, namespaces, faults = await asyncio.to_thread(_load, values["file"], passphrase)
     with_orders = values["include_orders"]
     if with_orders and not header.has_orders:
         raise click.UsageError("The backup has no accounts and orders.")
@@ -291,6 +311,8 @@ async def _restore(passphrase: str, values: Any) -> int:
         steps = await _decide(cluster, entries, target, namespaces if with_orders else set())
         for line in _describe(steps, counts, with_orders=with_orders):
             click.echo(line)
+        lacking = await lacking_chains(cluster, faults) if with_orders else []
+        _warn_of(lacking)
         if any(each.verb == "refuse" for each in steps):
             click.echo("Nothing was restored.", err=True)
             return REFUSED
@@ -305,7 +327,7 @@ async def _restore(passphrase: str, values: Any) -> int:
         await _wait(cluster, steps, operated=operated, wait=values["timeout"])
     finally:
         await cluster.close()
-    return 1 if failed else 0
+    return 1 if failed or lacking else 0
 
 
 _PAUSE: Final = 3.0

@@ -71,7 +71,7 @@ def certificates(**values: Any) -> None:
     \b
     Examples:
         kms-acme certificates --expiring 14d --not-renewed
-        kms-acme certificates --profile pki/web --state valid -o csv >certificates.csv
+        kms-acme certificates -p pki/web --state valid -o csv >certificates.csv
     """  # noqa: D301 - the backspace tells click not to rewrap the lines
     from kms_acme.certificates import name_filter  # noqa: PLC0415 - not for --help
 

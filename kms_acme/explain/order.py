@@ -125,11 +125,11 @@ def _attempt(order: ACMEOrder, position: int, authorization: Authorization, chal
 
 
 def _what_was_tried(challenge: Challenge, name: str, place: str) -> str:
-    """How far the server came. For dns-01, the look-up is all that it does."""
+    """How far the server came. For dns-01, the lookup is all that it does."""
     error = challenge.error
     types = {error.type, *(each.type for each in error.subproblems)} if error is not None else set()
     if types == {"dns"} and challenge.type != "dns-01":
-        return f"the look-up of the addresses of {name} failed, so the server has not asked {place}"
+        return f"the lookup of the addresses of {name} failed, so the server has not asked {place}"
     if error is not None and error.type == "caa":
         return f"the server found the answer at {place}, and CAA records are in the way"
     return f"the server tried {place}"

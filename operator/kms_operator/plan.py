@@ -184,12 +184,15 @@ def reread_interval(count: int) -> timedelta:
 
 
 def transition_events(old: Sequence[Condition], update: ConditionUpdate) -> tuple[Event, ...]:
-    """Return the Event for a condition whose status or reason changes; none where both stay the same."""
+    """Return the Event for a condition whose status or reason changes; none where both stay the same.
+
+    It warns of what is wrong. Of what is Unknown, nobody knows that.
+    """
     before = condition(old, update.type)
     if before is not None and (before.status, before.reason) == (update.status, update.reason):
         return ()
-    is_good = (update.status == "True") != (update.type in _ABNORMAL)
-    return (Event(update.reason, update.message, "Normal" if is_good else "Warning"),)
+    is_wrong = update.status == ("True" if update.type in _ABNORMAL else "False")
+    return (Event(update.reason, update.message, "Warning" if is_wrong else "Normal"),)
 
 
 def earliest(*moments: datetime | None) -> datetime | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from kms.contract import WARNINGS
 from kms_operator.plan import (
+    ConditionUpdate,
     earliest,
     merge_conditions,
     not_ready,
@@ -34,6 +36,9 @@ def test_a_verdict_is_announced_when_its_status_or_reason_is_new() -> None:
     assert transition_events(old, ready("Issued", "other words")) == ()
     assert transition_events(old, ready("Renewed", "a"))[0].type == "Normal"
     assert transition_events(old, not_ready("Issued", "a"))[0].type == "Warning"
+    assert transition_events(old, ConditionUpdate("Unknown", "Issued", "a"))[0].type == "Normal"
+    assert transition_events((), ConditionUpdate("True", "Flawed", "a", WARNINGS))[0].type == "Warning"
+    assert transition_events((), ConditionUpdate("Unknown", "Flawed", "a", WARNINGS))[0].type == "Normal"
 
 
 def test_the_earliest_of_moments() -> None:

@@ -14,6 +14,7 @@ import pytest
 from e2e.load import compare, growth, ratios
 from e2e.load.capacity import Cost, limits, needs
 from e2e.load.tables import markdown
+from e2e.stories.snippets import snippets
 from tests.load.test_compare import ROUNDS
 from tests.load.test_growth import row
 from tests.load.test_ratios import body
@@ -61,6 +62,12 @@ def test_every_table_is_made_by_a_command_that_exists_or_says_how_else(page: Pat
         assert marker, f"{page.name}: no command above {head}"
         if command := marker["command"]:
             check(command)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_readers_see_the_command_that_made_a_table(page: Path) -> None:
+    made = {found["command"] for _, above in tables(page) if (found := MARKER.fullmatch(above)) and found["command"]}
+    assert made <= {each.text.strip() for each in snippets(page)}
 
 
 def test_tables_have_the_heads_that_the_commands_print() -> None:

@@ -20,10 +20,10 @@ from e2e.load.report import Machine, document
 
 
 def row(group: str, size: int, *, servers: int = 1, memory: int = 100, reads: int = 0, **cpu: float) -> Row:
-    """100 orders; CPU is in seconds altogether, memory in MiB."""
+    """100 orders; CPU is in seconds altogether, memory in MB."""
     names = ["server"] if servers == 1 else [f"server {number}" for number in range(1, servers + 1)]
     used = Counter(dict.fromkeys(names, cpu.pop("server", 1.0)) | {"client": 1.0} | cpu)
-    resident = dict.fromkeys(names, memory * 2**20)
+    resident = dict.fromkeys(names, memory * 1_000_000)
     api = Counter({"update acmeorders/status": 300, "get acmeorders": 100 * reads})
     measured = Measurement("x", Plan(), Tally(seconds=1.0, orders=100), used, before=resident, after=resident, api=api)
     return Row(group, size, document(measured, Machine(cores=2, processor="Test CPU", python="3.11.2")))
@@ -53,8 +53,8 @@ def test_each_group_has_its_own_unit_and_servers_add_up() -> None:
 def test_what_1_stands_for_is_told_for_each_group() -> None:
     found = growth.units([row("a", 1, etcd=1.0), row("a", 10), row("b", 1, server=2.0, memory=90)])
     assert found == [
-        "1 stands for, a: servers 10.0 ms, etcd 10.0 ms, client 10.0 ms, memory 100 MiB",
-        "1 stands for, b: servers 20.0 ms, client 10.0 ms, memory 90 MiB",
+        "1 stands for, a: servers 10.0 ms, etcd 10.0 ms, client 10.0 ms, memory 100 MB",
+        "1 stands for, b: servers 20.0 ms, client 10.0 ms, memory 90 MB",
     ]
 
 

@@ -25,9 +25,9 @@ def measured() -> Measurement:
         tally=tally,
         cpu=Counter({"server": 3.0, "client": 5.0}),
         machine=10.0,
-        before={"server": 100 * 2**20},
-        after={"server": 103 * 2**20},
-        samples={"server": [(orders, 2**20 * 100 + 3000 * orders) for orders in range(0, 1000, 10)]},
+        before={"server": 100_000_000},
+        after={"server": 103_000_000},
+        samples={"server": [(orders, 100_000_000 + 3000 * orders) for orders in range(0, 1000, 10)]},
         api=Counter(
             {"create acmeorders": 1000, "update acmeorders/status": 2000, "get acmeaccounts": 10, "watch x": 1}
         ),
@@ -53,7 +53,7 @@ def test_the_document_tells_every_figure_in_its_unit(body: dict[str, Any]) -> No
     assert body["floorMilliseconds"]["bareOrder"] == 2.5
     assert body["floorMilliseconds"]["sumOfParts"] == pytest.approx(9 * 0.1 + 3 * 0.2 + 0.3 + 0.1 + 0.2)
     assert body["serverCpuInFloors"] == 3 / 2.5
-    assert body["residentMebibytes"] == {"server": {"before": 100, "after": 103}}
+    assert body["residentMegabytes"] == {"server": {"before": 100, "after": 103}}
     assert body["growthMegabytesPer10000Orders"] == {"server": 30}
     assert body["retries"] == {"badNonce": 1, "503": 0}
 

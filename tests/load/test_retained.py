@@ -33,6 +33,7 @@ def seen(filled: Started, *, unlimited: tuple[str, ...] = (), swept: float = 20.
     [
         (seen(started()), []),
         (seen(started(seconds=30.0)), ["ready within 30 s: 30.0 s"]),
+        (seen(started(resident=350_000_000)), ["at most 350 MB of memory when ready: 350 MB"]),
         (seen(started(peak=400_000_000)), ["at most 400 MB of memory: 400 MB"]),
         (seen(started(), peak=500_000_000), ["at most 400 MB of memory: 500 MB"]),
         (seen(started(), unlimited=("/apis/a",)), ["every list has a limit: 199 of 200"]),

@@ -15,7 +15,7 @@ from e2e.load.cpulimit import CannotLimit, limited
 from e2e.load.drive import Tally
 from e2e.load.measure import CLIENT, Measurement, Plan
 from e2e.load.scenario import SetUpFailed
-from e2e.load.workers import Row, goals, main, row, table, worker_pids
+from e2e.load.workers import Row, goals, main, row, table, why_no_goal, worker_pids
 
 
 def measurement(*, seconds: float, errors: int = 0) -> Measurement:
@@ -54,7 +54,24 @@ def test_the_table_has_ratios_of_the_rounds() -> None:
 @pytest.mark.parametrize(("rate", "kept"), [(32.0, True), (31.9, False)])
 def test_the_target_can_be_missed(rate: float, *, kept: bool) -> None:
     assert [each for _, each in goals(rows(rate))] == [kept]
-    assert not goals({2: rows(rate)[2]}), "without one worker there is nothing to compare with"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "share", "available", "text"),
+    [
+        ([1, 2], 0.25, 2, None),
+        ([1, 2], 1, 8, None),
+        ([1, 2], 1, 2, "--share 0.25 or less"),
+        ([1, 2], 0.5, 1, "--share 0.125 or less"),
+        ([2], 0.25, 2, "--workers 1,2"),
+        ([1, 4], 0.1, 2, "--workers 1,2"),
+    ],
+)
+def test_the_target_is_for_workers_that_are_the_bottleneck(
+    numbers: list[int], share: float, available: int, text: str | None
+) -> None:
+    found = why_no_goal(numbers, share=share, available=available)
+    assert found is None if text is None else text in (found or "")
 
 
 def test_a_single_worker_is_the_server_and_others_are_its_children() -> None:
@@ -89,6 +106,7 @@ def test_who_may_not_limit_is_told_so(tmp_path: Path) -> None:
         (["--workers", "2,1"], "ascending"),
         (["--share", "2"], "not in the range"),
         (["--rounds", "0"], "not in the range"),
+        (["--check", "--workers", "2"], "the goal compares"),
     ],
 )
 def test_wrong_usage_ends_with_exit_code_2(arguments: list[str], text: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
+from cryptography import x509
 from msgspec.structs import replace
 
 from acme_server.state.chain_rules import (
@@ -47,6 +49,24 @@ def test_a_chain_is_split_behind_the_first_certificate_and_put_together_again() 
     for others in ("", CA.chain, CA.chain + ROOT.chain):
         assert split_chain(leaf + others) == (leaf, others)
     assert split_chain("no PEM")[1] == ""
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        lambda leaf, others: leaf.rstrip("\n") + others,
+        lambda leaf, others: leaf + "\n \n" + others,
+        lambda leaf, others: leaf.replace("\n", "\r\n") + others,
+        lambda leaf, others: leaf.rstrip("\n") + "  \n" + others,
+    ],
+)
+def test_a_certificate_that_was_edited_by_hand_is_split_at_its_end(edited: Callable[[str, str], str]) -> None:
+    leaf = certificate_pem(sign_leaf(pki.leaf(), CA))
+    for others in ("", CA.chain):
+        first, rest = split_chain(edited(leaf, others))
+        assert rest == others
+        found = x509.load_pem_x509_certificates((first + CA.chain).encode())
+        assert [certificate_pem(each) for each in found] == [leaf, CA.chain]
 
 
 def test_the_name_of_a_chain_is_the_digest_of_what_is_in_it() -> None:

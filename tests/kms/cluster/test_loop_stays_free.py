@@ -18,7 +18,7 @@ from tests.support.loops import MeasuredLoop
 from tests.support.processor import slowness
 
 LEVELS = 250_000
-"""Levels of an object of 0.5 MB; etcd takes 1.5 MB."""
+"""Levels of an object of 0.5 MB; etcd takes 1.5 MiB."""
 METADATA = b'{"name":"deep","namespace":"pki","resourceVersion":"9"}'
 OBJECT = b'{"metadata":' + METADATA + b',"spec":{"x":' + b"[" * LEVELS + b"]" * LEVELS + b"}}"
 LISTING = b'{"metadata":{"resourceVersion":"9"},"items":[' + OBJECT + b"]}"

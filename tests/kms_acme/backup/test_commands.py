@@ -31,7 +31,7 @@ from kms.resources.kinds import (
     SECRETS,
     Kind,
 )
-from kms.resources.meta import ObjectMeta
+from kms.resources.meta import LocalRef, ObjectMeta
 from kms.resources.orders import Identifier, OrderStatus
 from kms.resources.secret_names import signing_key_name
 from kms_acme.backup.contents import (
@@ -248,6 +248,39 @@ async def test_a_chain_that_was_changed_in_the_cluster_does_not_pass_for_the_one
     terminal.world.api.remove(CERTIFICATE_CHAINS, "pki", chain.metadata.name)
     result = await terminal.restores("--include-orders")
     assert (result.exit_code, "1 created, 0 existed, 0 failed" in result.output) == (0, True), result.output
+
+
+async def test_chains_that_are_missing_or_were_changed_are_told(terminal: Terminal) -> None:
+    chain = _put_chain(terminal)
+    name = f"CertificateChain pki/{chain.metadata.name}"
+    status = msgspec.structs.replace(certified().status, chain_ref=LocalRef(name=chain.metadata.name))
+    for number in (1, 2):
+        order = msgspec.structs.replace(certified(), metadata=ObjectMeta(name=f"order-{number}", namespace="pki"))
+        terminal.world.api.put(ORDERS, msgspec.structs.replace(order, status=status))
+    await terminal.backs_up("--include-orders")
+
+    terminal.world.api.remove(CERTIFICATE_CHAINS, "pki", chain.metadata.name)
+    result = await terminal.runs("backup", str(terminal.file), "--force", "--include-orders")
+    assert (result.exit_code, f"{name} is missing; 2 orders refer to it" in result.output) == (1, True), result.output
+    with terminal.unchanged():
+        result = await terminal.runs("restore", str(terminal.file), "--include-orders", "--dry-run")
+    assert f"{name} is missing; 2 orders refer to it" in result.output
+    result = await terminal.restores("--include-orders")
+    assert (result.exit_code, "0 created, 2 existed, 0 failed" in result.output) == (1, True), result.output
+
+    _put_chain(terminal, "changed")
+    changed = f"{name} was changed: its text has the digest {chain_name('changed')}; 2 orders refer to it"
+    result = await terminal.runs("backup", str(terminal.file), "--force", "--include-orders")
+    assert (result.exit_code, changed in result.output) == (1, True), result.output
+    terminal.world.api.remove(CERTIFICATE_CHAINS, "pki", chain.metadata.name)
+    result = await terminal.restores("--include-orders")
+    assert (result.exit_code, changed in result.output) == (1, True), result.output
+    assert f"{name} is not restored: that of the backup was changed" in result.output
+    assert terminal.world.api.read(CERTIFICATE_CHAINS, "pki", chain.metadata.name) is None
+
+    _put_chain(terminal)  # the cluster has what the backup lacks
+    result = await terminal.restores("--include-orders")
+    assert (result.exit_code, name in result.output) == (0, False), result.output
 
 
 async def test_no_order_is_restored_where_chains_are_not_served(terminal: Terminal) -> None:

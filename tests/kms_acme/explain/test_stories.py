@@ -63,7 +63,7 @@ def test_an_order_with_a_certificate_tells_who_what_how_and_until_when() -> None
         ),
         (
             "dns",
-            "the look-up of the addresses of www.example.com failed, so the server has not asked http://www.example.com/",
+            "the lookup of the addresses of www.example.com failed, so the server has not asked http://www.example.com/",
             "dig A www.example.com; dig AAAA www.example.com  # at the DNS servers of the server (--dns-server)",
         ),
         ("caa", "the server found the answer at http://www.example.com/", "dig CAA www.example.com"),

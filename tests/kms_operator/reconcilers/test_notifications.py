@@ -122,6 +122,8 @@ def test_the_condition_says_how_delivery_goes() -> None:
     assert (delivered.status, delivered.reason) == ("True", "Delivered")
     known = stated(planned(owner, user_key(), lease=lease(owner)), NOTIFICATIONS)
     assert (known.status, known.reason) == ("Unknown", "NothingSent")
+    (event,) = planned(owner, user_key(), lease=lease(owner)).events
+    assert (event.reason, event.type) == ("NothingSent", "Normal")
     refusing = stated(planned(owner, user_key(), lease=lease(owner, dropped=3, error="status 400")), NOTIFICATIONS)
     assert (refusing.status, refusing.reason) == ("False", "Refused")
     assert refusing.message.endswith("status 400; 3 events were given up")
