@@ -275,12 +275,18 @@ class Listener:
 
 
 @asynccontextmanager
-async def running_listener(application: web.Application, *, drain: float, **options: Any) -> AsyncIterator[Listener]:
+async def running_listener(
+    application: web.Application | web.Server, *, drain: float, **options: Any
+) -> AsyncIterator[Listener]:
     """A listener for an application, which runs while the block runs. It has `drain` seconds to end its requests.
 
     `options` are those of Listener.
     """
-    runner = web.AppRunner(application, shutdown_timeout=drain)
+    runner: web.BaseRunner
+    if isinstance(application, web.Server):
+        runner = web.ServerRunner(application, shutdown_timeout=drain)
+    else:
+        runner = web.AppRunner(application, shutdown_timeout=drain)
     await runner.setup()
     try:
         if runner.server is None:
