@@ -156,7 +156,8 @@ class Authenticator:
 
         The router also accepts needless escapes in the path, and a query; our URLs have neither.
         """
-        if request.raw_path != request.path or signed.url != self._urls.of_request(request.path):
+        path = request.rel_url.path_safe  # as the router has read it; the paths of signed requests need no escapes
+        if request.raw_path != path or signed.url != self._urls.of_request(path):
             raise Refused(ProblemType.UNAUTHORIZED, "The url in the protected header is not the URL of this resource.")
         nonce = self._nonces.read(signed.nonce)
         if (session := SESSION.get()) is not None:
@@ -179,17 +180,23 @@ class Authenticator:
         media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if media_type != MEDIA_TYPE:
             raise HTTPRefusal(ProblemType.MALFORMED, f"The Content-Type must be {MEDIA_TYPE}.", status=415)
-        if (request.content_length or 0) > MAXIMUM_BODY:
-            raise HTTPRefusal(ProblemType.MALFORMED, f"The request is longer than {MAXIMUM_BODY} octets.", status=413)
         if request.content.is_eof():  # mostly, all of it came with the headers
             body = request.content.read_nowait()
-            if len(body) > MAXIMUM_BODY:  # no length was announced
-                raise web.HTTPRequestEntityTooLarge(MAXIMUM_BODY)
+            if len(body) > MAXIMUM_BODY:
+                raise _too_long()
             return body
+        if (request.content_length or 0) > MAXIMUM_BODY:
+            raise _too_long()
         try:
             async with asyncio.timeout(self._body_deadline):
-                return await request.read()  # the limit of the application holds where no length was announced
+                return await request.read()
+        except web.HTTPRequestEntityTooLarge:  # no length was announced
+            raise _too_long() from None
         except TimeoutError:
             raise HTTPRefusal(ProblemType.MALFORMED, "The request took too long to arrive.", status=408) from None
         except (ConnectionError, web.RequestPayloadError):
             raise malformed("The request did not arrive as a whole.") from None
+
+
+def _too_long() -> HTTPRefusal:
+    return HTTPRefusal(ProblemType.MALFORMED, f"The request is longer than {MAXIMUM_BODY} octets.", status=413)

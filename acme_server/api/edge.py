@@ -123,13 +123,12 @@ def _answer_error(error: Exception, request: Request, context: Context) -> web.R
 
 
 def _refusal_of(error: web.HTTPException) -> HTTPRefusal:
-    """The refusals in aiohttp's words: unknown path, method or expectation, too long a body."""
+    """The refusals in aiohttp's words: unknown path, method or expectation."""
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return HTTPRefusal(ProblemType.SERVER_INTERNAL, error.reason, status=error.status)
     details = {
         HTTPStatus.NOT_FOUND: "There is no such resource.",
         HTTPStatus.METHOD_NOT_ALLOWED: "This resource does not take that method; ACME reads with POST-as-GET.",
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The request is too long.",
         HTTPStatus.EXPECTATION_FAILED: "The only expectation that this server meets is 100-continue.",
     }
     detail = details.get(HTTPStatus(error.status), error.reason)
@@ -153,11 +152,12 @@ def _add_acme_headers(request: Request, response: web.Response, index: str, nonc
 
 def _record(request: Request, response: web.Response, seconds: float, metrics: Metrics) -> None:
     """Log and count the request by the template of its route, never by its path."""
-    metrics.count_request(request.route, request.method, response.status, seconds)
+    status = response.status
+    metrics.count_request(request.route, request.method, status, seconds)
     fields = {
         "method": request.method,
         "route": request.route,
-        "status": response.status,
+        "status": status,
         "ms": round(seconds * 1000, 1),
         "account": request.account,
         "client": request.remote,
