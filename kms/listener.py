@@ -135,7 +135,7 @@ class Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer malformed HTTP, or an error that no middleware has answered, in the words of the program."""
+        """Answer malformed HTTP, or an error that the application has not answered, in the words of the program."""
         super().handle_error(request, status, exc, message)  # logs it, and raises if the response has begun
         response = self._answer_error(status)
         response.force_close()

@@ -21,7 +21,7 @@ async def give(request: Request, context: Context) -> web.Response:
 
 
 async def give_to_account(_: Request, __: Context, signed: AccountRequest) -> web.Response:
-    """Issue a nonce to an account: the middleware adds one to every answer to a POST."""
+    """Issue a nonce to an account: `edge` adds one to every answer to a POST."""
     require_no_payload(signed.payload)
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
