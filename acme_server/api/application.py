@@ -29,7 +29,7 @@ from acme_server.api import (
 )
 from acme_server.api.authentication import MAXIMUM_BODY
 from acme_server.api.context import Context
-from acme_server.api.edge import edge, plain_edge
+from acme_server.api.edge import edge
 from acme_server.api.readiness import Readiness
 from acme_server.api.request import Request
 from acme_server.api.routing import Router
@@ -63,7 +63,7 @@ def acme_application(context: Context) -> web.Server:
 
 def plain_application(context: Context) -> web.Server:
     """The application without TLS. Needs the running event loop."""
-    return _server(partial(plain_edge, router=Router(PLAIN_ROUTES), context=context))
+    return _server(partial(edge, router=Router(PLAIN_ROUTES), context=context, acme=False))
 
 
 def internal_application(*, replicas: Replicas, metrics: Metrics, readiness: Readiness) -> web.Application:

@@ -19,7 +19,7 @@ from acme_server.api.context import Context
 from acme_server.api.problems import HTTPRefusal, answer_refusal, answer_unavailable
 from acme_server.api.request import Request
 from acme_server.api.responses import link
-from acme_server.api.routing import Handler, Resource, Router
+from acme_server.api.routing import Router
 from acme_server.audit.actor import ACTOR, Actor
 from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
@@ -34,38 +34,26 @@ _REFUSED = 30
 """Retry-After of what a person has to allow first, in seconds."""
 
 
-async def edge(request: Request, *, router: Router, context: Context) -> web.StreamResponse:
-    """Answer a request to the ACME application, also after an error."""
-    ACTOR.set(Actor(request.remote))
-    SESSION.set(session := Session())
-    directory = context.urls.directory_of(request.raw_path)
-    resource = router.find(request)
-    response = None
-    if request.method == hdrs.METH_OPTIONS and directory is not None and resource is not None:
-        response = cross_origin.preflight(request, resource.handlers)
-    if response is None:
-        response = await _answer(request, resource, context)
-    if directory is not None:
-        _add_acme_headers(request, response, directory, context.nonces, session)
-    return response
-
-
-async def plain_edge(request: Request, *, router: Router, context: Context) -> web.StreamResponse:
-    """Answer a request that came without TLS, also after an error. No nonce and no directory: ACME needs TLS."""
-    return await _answer(request, router.find(request), context)
-
-
-async def _answer(request: Request, resource: Resource | None, context: Context) -> web.Response:
+async def edge(request: Request, *, router: Router, context: Context, acme: bool = True) -> web.Response:
+    """Answer a request, also after an error. Without TLS it is not `acme`: then no path lies under a directory."""
     loop = asyncio.get_running_loop()
     started = loop.time()
+    ACTOR.set(Actor(request.remote))
+    SESSION.set(session := Session())
+    directory = context.urls.directory_of(request.raw_path) if acme else None
     try:
         if hdrs.EXPECT in request.headers:
             await _continue(request)
-        response = await _handler(request, resource)(request, context)
+        response = await router.handler(request)(request, context)
+    except web.HTTPMethodNotAllowed as error:
+        preflight = cross_origin.preflight(request, error.allowed_methods) if directory is not None else None
+        response = preflight or answer_refusal(_refusal_of(error))
     except Exception as error:  # noqa: BLE001 - nothing may leave this server as a stack trace or a dropped connection
         response = _answer_error(error, request, context)
     if context.readiness.shutting_down:
         response.force_close()  # sends the client's next request to another replica
+    if directory is not None:
+        _add_acme_headers(request, response, directory, context.nonces, session)
     _record(request, response, loop.time() - started, context.metrics)
     return response
 
@@ -79,17 +67,6 @@ async def _continue(request: Request) -> None:
     with suppress(ConnectionError):  # whoever reads the body notices that the client has gone
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     request.writer.output_size = 0  # the response has not begun
-
-
-def _handler(request: Request, resource: Resource | None) -> Handler:
-    """The handler of a request. Raises HTTPNotFound and HTTPMethodNotAllowed."""
-    if resource is None:
-        raise web.HTTPNotFound
-    handler = resource.handlers.get(request.method)
-    if handler is None:
-        raise web.HTTPMethodNotAllowed(request.method, resource.handlers)
-    request.route = resource.template
-    return handler
 
 
 def _answer_error(error: Exception, request: Request, context: Context) -> web.Response:

@@ -91,7 +91,7 @@ def post_by_account_or_key(
 
 
 @dataclass(frozen=True, slots=True)
-class Resource:
+class _Resource:
     """What the routes of one path have in common: its template without patterns, its pattern, and their handlers."""
 
     template: str
@@ -101,7 +101,7 @@ class Resource:
 
 
 class Router:
-    """Finds the resource of a request by what all of its paths have in common beside names.
+    """Finds the handler of a request by what all of its paths have in common beside names.
 
     aiohttp's router would match regular expressions one after the other.
     """
@@ -111,13 +111,13 @@ class Router:
 
         Raises ValueError for a second route with the same path and method.
         """
-        resources: dict[str, Resource] = {}
-        self._resources: dict[_Shape, list[Resource]] = {}
+        resources: dict[str, _Resource] = {}
+        self._resources: dict[_Shape, list[_Resource]] = {}
         for route in routes:
             resource = resources.get(route.path)
             if resource is None:
                 parsed = web.DynamicResource(route.path)
-                resource = Resource(parsed.canonical, parsed.get_info()["pattern"])
+                resource = _Resource(parsed.canonical, parsed.get_info()["pattern"])
                 resources[route.path] = resource
                 self._resources.setdefault(_shape(resource.template), []).append(resource)
             if route.method in resource.handlers:
@@ -126,14 +126,20 @@ class Router:
             if route.method == "GET":
                 resource.handlers["HEAD"] = route.handler
 
-    def find(self, request: Request) -> Resource | None:
-        """The resource of a request, which gets the names in its path; None: there is no such resource."""
+    def handler(self, request: Request) -> Handler:
+        """The handler of a request, which gets its route and the names in its path.
+
+        Raises HTTPNotFound and HTTPMethodNotAllowed.
+        """
         path = request.rel_url.path_safe
         for resource in self._resources.get(_shape(path), ()):
             if (match := resource.pattern.fullmatch(path)) is not None:
-                request.parameters = match.groupdict()
-                return resource
-        return None
+                handler = resource.handlers.get(request.method)
+                if handler is None:
+                    raise web.HTTPMethodNotAllowed(request.method, resource.handlers)
+                request.route, request.parameters = resource.template, match.groupdict()
+                return handler
+        raise web.HTTPNotFound
 
 
 _Shape = tuple[int, tuple[str, ...]]

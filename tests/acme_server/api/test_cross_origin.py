@@ -50,6 +50,7 @@ async def test_a_preflight_allows_signed_requests_and_nothing_else(server: Serve
     }
     directory = await server.get(f"{server.base}/directory", "OPTIONS", **ASKING)
     assert directory.headers["Access-Control-Allow-Methods"] == "GET, HEAD, POST"
+    assert b'requests_total{method="other",route="none",status="204"} 2.0' in server.metrics.exposition()
     assert (await server.get(f"{server.base}/new-order", "OPTIONS", **ORIGIN)).status == 405
     assert (await server.get(f"{server.base}/none", "OPTIONS", **ASKING)).status == 404
     assert (await server.get(f"{server.base}/new-order", "PUT", **ORIGIN)).status == 405
