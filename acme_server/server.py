@@ -12,7 +12,8 @@ import aiohttp
 from aiohttp import web
 
 from acme_server.api.application import acme_application, internal_application, plain_application
-from acme_server.api.health import Readiness
+from acme_server.api.context import Context
+from acme_server.api.readiness import Readiness
 from acme_server.api.tls import ServingCertificate
 from acme_server.audit.configuration import ConfigurationChanges
 from acme_server.audit.stream import AuditStream, open_stream
@@ -44,8 +45,8 @@ from kms.resources.secret_names import NONCE_SECRET
 class Server:
     """All that runs in the process. `acme` and `plain` are for the world, `internal` for the cluster."""
 
-    acme: web.Application
-    plain: web.Application
+    acme: web.Server
+    plain: web.Server
     internal: web.Application
     certificate: ServingCertificate
     metrics: Metrics
@@ -187,7 +188,7 @@ class Server:
         if settings.tls_certificate is not None and settings.tls_private_key is not None:
             files = settings.tls_certificate, settings.tls_private_key
             works["serving certificate"] = partial(certificate.follow_files, *files)
-        acme = acme_application(
+        context = Context.build(
             urls=urls,
             nonces=nonces,
             replicas=replicas,
@@ -197,13 +198,10 @@ class Server:
             audit=audit,
             list_profiles=settings.list_profiles,
         )
-        plain = plain_application(
-            crls=services.crls, serving_authority=services.serving_authority, metrics=metrics, readiness=readiness
-        )
         internal = internal_application(replicas=replicas, metrics=metrics, readiness=readiness)
         return cls(
-            acme=acme,
-            plain=plain,
+            acme=acme_application(context),
+            plain=plain_application(context),
             internal=internal,
             certificate=certificate,
             metrics=metrics,

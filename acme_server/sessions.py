@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import zlib
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from kms.cluster.resource_version import number
 
@@ -42,8 +43,7 @@ def may_show(cached: str, name: str, seen: Seen, *, age: float, trusted: float) 
     return version >= seen.version or seen.tag != tag_of(name)
 
 
-@dataclass(slots=True)
-class Session:
+class Session(msgspec.Struct):
     """What the client of one request has seen: `seen` before it, `latest` after it. None: unknown."""
 
     seen: Seen | None = None

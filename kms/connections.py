@@ -127,16 +127,20 @@ class ConnectionTable(Generic[T]):
         if client is not None and client.waiting.pop(connection, None) is not None:
             client.busy[connection] = self._clock()
 
-    def begin_response(self, connection: T) -> None:
-        """The request has been handled, and the client can take the response."""
-        client = self._wait(connection)
-        if client is not None:
-            client.responding.add(connection)
+    def wait(self, connection: T, *, responding: bool) -> None:
+        """No request is being handled: the connection waits for its client, behind all others of it.
 
-    def end_response(self, connection: T) -> None:
-        """The client has the response: the connection is idle."""
-        client = self._wait(connection)
-        if client is not None:
+        While `responding`, the client takes a response; then the connection is idle.
+        """
+        client = self._client_of.get(connection)
+        if client is None:
+            return
+        client.busy.pop(connection, None)
+        client.waiting.pop(connection, None)
+        client.waiting[connection] = self._clock()
+        if responding:
+            client.responding.add(connection)
+        else:
             client.responding.discard(connection)
 
     def overdue(self) -> list[T]:
@@ -151,15 +155,6 @@ class ConnectionTable(Generic[T]):
                 if since < (requested if each in client.responding else idle_since):
                     overdue.append(each)
         return overdue
-
-    def _wait(self, connection: T) -> _Client[T] | None:
-        """Put the connection behind all others that wait for its client."""
-        client = self._client_of.get(connection)
-        if client is not None:
-            client.busy.pop(connection, None)
-            client.waiting.pop(connection, None)
-            client.waiting[connection] = self._clock()
-        return client
 
 
 def _longest_waiting(clients: Iterable[_Client[T]]) -> T:

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, cast
 
-from aiohttp import hdrs, web
+from aiohttp import StreamReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from kms.address import Address
@@ -73,11 +74,19 @@ _OPTIONS: Mapping[str, Any] = MappingProxyType(
 class Connection(RequestHandler):
     """A connection of a listener, as aiohttp's protocol."""
 
-    __slots__ = ("_listener", "_request", "_socket", "handshake", "used")
+    __slots__ = ("_answer_error", "_request", "_socket", "_table", "handshake", "used")
 
-    def __init__(self, listener: Listener, server: web.Server) -> None:
+    def __init__(
+        self,
+        server: web.Server,
+        *,
+        table: ConnectionTable[Connection],
+        answer_error: Callable[[int], web.Response],
+    ) -> None:
+        """`table` has the connection; `answer_error` is that of Listener."""
         super().__init__(server, loop=asyncio.get_running_loop(), **_OPTIONS)
-        self._listener = listener
+        self._table = table
+        self._answer_error = answer_error
         self._socket: asyncio.Transport | None = None
         self._request: web.BaseRequest | None = None
         self.handshake: asyncio.Task[None] | None = None
@@ -92,7 +101,7 @@ class Connection(RequestHandler):
         """Forget the connection."""
         super().connection_lost(exc)
         self._socket = None
-        self._listener.forget(self)
+        self._table.remove(self)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -100,24 +109,24 @@ class Connection(RequestHandler):
         """Send a response; then the connection is idle."""
         resp.headers[hdrs.SERVER] = SERVER
         self._request = None
-        self._listener.begin_response(self)
+        self._table.wait(self, responding=True)
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
-            self._listener.end_response(self)
+            self._table.wait(self, responding=False)
 
-    def begin(self, request: web.BaseRequest) -> None:
+    def begin(self, request: web.BaseRequest, content: StreamReader) -> None:
         """Begin a request: when all of its body has arrived, it no longer waits for the client."""
         self.used = True
         self._request = request
-        if request.content.is_eof():
-            self._listener.begin_request(self)
+        if content.is_eof():
+            self._table.begin_request(self)
         else:
-            request.content.on_eof(lambda: self._arrived(request))
+            content.on_eof(lambda: self._arrived(request))
 
     def _arrived(self, request: web.BaseRequest) -> None:
         if self._request is request:  # it may have been answered before
-            self._listener.begin_request(self)
+            self._table.begin_request(self)
 
     def handle_error(
         self,
@@ -126,9 +135,9 @@ class Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer malformed HTTP, or an error that no middleware has answered, in the words of the program."""
+        """Answer malformed HTTP, or an error that the application has not answered, in the words of the program."""
         super().handle_error(request, status, exc, message)  # logs it, and raises if the response has begun
-        response = self._listener.answer_error(status)
+        response = self._answer_error(status)
         response.force_close()
         return response
 
@@ -174,39 +183,26 @@ class Listener:
         """
         self._server = server
         self._context = context
-        self.answer_error = answer_error
+        self._answer_error = answer_error
         self._on_refused = on_refused
         self._on_evicted = on_evicted
         self._deadlines = deadlines or Deadlines()
         self._connections: ConnectionTable[Connection] = ConnectionTable(limits, clock=asyncio.get_running_loop().time)
-        handle = server.request_handler
+        make = server.request_factory
 
-        async def handle_request(request: web.BaseRequest) -> web.StreamResponse:
-            if isinstance(request.protocol, Connection):
-                request.protocol.begin(request)
-            return await handle(request)
+        def make_request(
+            message: RawRequestMessage, payload: StreamReader, protocol: RequestHandler, *rest: Any
+        ) -> web.BaseRequest:
+            request = make(message, payload, protocol, *rest)
+            if isinstance(protocol, Connection):
+                protocol.begin(request, payload)
+            return request
 
-        server.request_handler = handle_request
+        server.request_factory = make_request
 
     def count(self) -> int:
         """The number of open connections, including those in a handshake."""
         return len(self._connections)
-
-    def begin_request(self, connection: Connection) -> None:
-        """The connection has a request, and must not be closed."""
-        self._connections.begin_request(connection)
-
-    def begin_response(self, connection: Connection) -> None:
-        """The connection waits until its client has taken the response."""
-        self._connections.begin_response(connection)
-
-    def end_response(self, connection: Connection) -> None:
-        """The connection is idle."""
-        self._connections.end_response(connection)
-
-    def forget(self, connection: Connection) -> None:
-        """The connection is closed."""
-        self._connections.remove(connection)
 
     async def accept(self, listening: socket.socket) -> None:
         """Accept connections until it is cancelled."""
@@ -227,7 +223,7 @@ class Listener:
             closing.cancel()
 
     def _admit(self, accepted: socket.socket, host: str) -> None:
-        connection = Connection(self, self._server)
+        connection = Connection(self._server, table=self._connections, answer_error=self._answer_error)
         try:
             evicted = self._connections.add(connection, host)
         except NoRoom:
@@ -275,12 +271,18 @@ class Listener:
 
 
 @asynccontextmanager
-async def running_listener(application: web.Application, *, drain: float, **options: Any) -> AsyncIterator[Listener]:
+async def running_listener(
+    application: web.Application | web.Server, *, drain: float, **options: Any
+) -> AsyncIterator[Listener]:
     """A listener for an application, which runs while the block runs. It has `drain` seconds to end its requests.
 
     `options` are those of Listener.
     """
-    runner = web.AppRunner(application, shutdown_timeout=drain)
+    runner: web.BaseRunner
+    if isinstance(application, web.Server):
+        runner = web.ServerRunner(application, shutdown_timeout=drain)
+    else:
+        runner = web.AppRunner(application, shutdown_timeout=drain)
     await runner.setup()
     try:
         if runner.server is None:

@@ -15,6 +15,7 @@ from aiohttp import web
 from acme_server.accounts.service import Accounts
 from acme_server.accounts.transitions import require_live
 from acme_server.api.problems import HTTPRefusal
+from acme_server.api.request import Request
 from acme_server.audit.actor import ACTOR, Actor
 from acme_server.jose import jws
 from acme_server.jose.decoding import malformed
@@ -35,12 +36,6 @@ MAXIMUM_BODY = 64 * 1024
 """Octets of a request."""
 _PARSED_KEYS = 4096
 """Account keys that are kept in parsed form."""
-
-ACCOUNT_NAME = web.RequestKey("account", str)
-"""For the log: the account in the `kid` of the request."""
-
-PAYLOAD = web.RequestKey("payload", bytes)
-"""The payload that an account has signed, also where the account may not act."""
 
 
 class AccountRequest(msgspec.Struct, frozen=True):
@@ -80,11 +75,11 @@ class Authenticator:
         self._body_deadline = body_deadline
         self._parsed = functools.lru_cache(maxsize=_PARSED_KEYS)(stored_account_key)
 
-    def profile(self, request: web.Request) -> Profile:
+    def profile(self, request: Request) -> Profile:
         """The profile in the path, which may be dormant. Raises NotFound and Unavailable."""
-        return self._profiles.of_any(request.match_info["namespace"], request.match_info["profile"])
+        return self._profiles.of_any(request.parameters["namespace"], request.parameters["profile"])
 
-    async def key_request(self, request: web.Request) -> KeyRequest:
+    async def key_request(self, request: Request) -> KeyRequest:
         """Authenticate a request that must have a `jwk`."""
         profile = self.profile(request)
         signed = jws.parse(await self._body(request))
@@ -92,7 +87,7 @@ class Authenticator:
             raise malformed("This resource takes requests with a jwk, not with a kid.")
         return await self._by_key(request, profile, signed)
 
-    async def account_request(self, request: web.Request) -> AccountRequest:
+    async def account_request(self, request: Request) -> AccountRequest:
         """Authenticate a request that must have a `kid`."""
         profile = self.profile(request)
         signed = jws.parse(await self._body(request))
@@ -100,7 +95,7 @@ class Authenticator:
             raise malformed("This resource takes requests with a kid, not with a jwk.")
         return await self._by_account(request, profile, signed, signed.key_id)
 
-    async def active_account_request(self, request: web.Request, *, dormant: bool = False) -> AccountRequest:
+    async def active_account_request(self, request: Request, *, dormant: bool = False) -> AccountRequest:
         """Authenticate a request that must have a `kid`, of an account that may act; others may only read.
 
         A request without a payload reads (POST-as-GET). Raises Unavailable for any other one if the profile is not
@@ -113,7 +108,7 @@ class Authenticator:
             raise not_ready(*signed.caller.profile.key)
         return AccountRequest(await self._accounts.admit(signed.caller), signed.payload)
 
-    async def account_or_key_request(self, request: web.Request) -> AccountRequest | KeyRequest:
+    async def account_or_key_request(self, request: Request) -> AccountRequest | KeyRequest:
         """Authenticate a request that has either (revokeCert)."""
         profile = self.profile(request)
         signed = jws.parse(await self._body(request))
@@ -121,7 +116,7 @@ class Authenticator:
             return await self._by_key(request, profile, signed)
         return await self._by_account(request, profile, signed, signed.key_id)
 
-    async def _by_key(self, request: web.Request, profile: Profile, signed: SignedRequest) -> KeyRequest:
+    async def _by_key(self, request: Request, profile: Profile, signed: SignedRequest) -> KeyRequest:
         await self._check_freshness(request, signed)
         key = account_key(signed.jwk)
         jws.verify(signed, key)
@@ -129,14 +124,14 @@ class Authenticator:
         return KeyRequest(KeyHolder(profile, key), signed.url, signed.payload)
 
     async def _by_account(
-        self, request: web.Request, profile: Profile, signed: SignedRequest, key_id: str
+        self, request: Request, profile: Profile, signed: SignedRequest, key_id: str
     ) -> AccountRequest:
         await self._check_freshness(request, signed)
         account = await self._account(profile, key_id)
-        request[ACCOUNT_NAME] = account.metadata.name
+        request.account = account.metadata.name
         account = await self._verify(account, signed)
         ACTOR.set(Actor(request.remote, account=key_of(account), credential=account.credential))
-        request[PAYLOAD] = signed.payload
+        request.payload = signed.payload
         require_live(account)
         return AccountRequest(Caller(profile, account), signed.payload)
 
@@ -156,12 +151,13 @@ class Authenticator:
             jws.verify(signed, self._parsed(account.jwk))
         return account
 
-    async def _check_freshness(self, request: web.Request, signed: SignedRequest) -> None:
+    async def _check_freshness(self, request: Request, signed: SignedRequest) -> None:
         """Check that the request was signed for this URL, and that its nonce is good.
 
         The router also accepts needless escapes in the path, and a query; our URLs have neither.
         """
-        if request.raw_path != request.path or signed.url != self._urls.of_request(request.path):
+        path = request.rel_url.path_safe  # as the router has read it; the paths of signed requests need no escapes
+        if request.raw_path != path or signed.url != self._urls.of_request(path):
             raise Refused(ProblemType.UNAUTHORIZED, "The url in the protected header is not the URL of this resource.")
         nonce = self._nonces.read(signed.nonce)
         if (session := SESSION.get()) is not None:
@@ -179,22 +175,28 @@ class Authenticator:
             raise AccountDoesNotExist
         return found
 
-    async def _body(self, request: web.Request) -> bytes:
+    async def _body(self, request: Request) -> bytes:
         """The body, at most MAXIMUM_BODY long and of the right media type."""
         media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if media_type != MEDIA_TYPE:
             raise HTTPRefusal(ProblemType.MALFORMED, f"The Content-Type must be {MEDIA_TYPE}.", status=415)
-        if (request.content_length or 0) > MAXIMUM_BODY:
-            raise HTTPRefusal(ProblemType.MALFORMED, f"The request is longer than {MAXIMUM_BODY} octets.", status=413)
         if request.content.is_eof():  # mostly, all of it came with the headers
             body = request.content.read_nowait()
-            if len(body) > MAXIMUM_BODY:  # no length was announced
-                raise web.HTTPRequestEntityTooLarge(MAXIMUM_BODY)
+            if len(body) > MAXIMUM_BODY:
+                raise _too_long()
             return body
+        if (request.content_length or 0) > MAXIMUM_BODY:
+            raise _too_long()
         try:
             async with asyncio.timeout(self._body_deadline):
-                return await request.read()  # the limit of the application holds where no length was announced
+                return await request.read()
+        except web.HTTPRequestEntityTooLarge:  # no length was announced
+            raise _too_long() from None
         except TimeoutError:
             raise HTTPRefusal(ProblemType.MALFORMED, "The request took too long to arrive.", status=408) from None
         except (ConnectionError, web.RequestPayloadError):
             raise malformed("The request did not arrive as a whole.") from None
+
+
+def _too_long() -> HTTPRefusal:
+    return HTTPRefusal(ProblemType.MALFORMED, f"The request is longer than {MAXIMUM_BODY} octets.", status=413)

@@ -1,15 +1,15 @@
-"""The typed keys under which handlers find the services in their application."""
+"""What handlers answer requests with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-
-from aiohttp import web
+from dataclasses import dataclass
 
 from acme_server.accounts.new_account import NewAccounts
 from acme_server.accounts.service import Accounts
 from acme_server.api.authentication import Authenticator
 from acme_server.api.pages import Pages
+from acme_server.api.readiness import Readiness
 from acme_server.audit.stream import AuditStream
 from acme_server.certificates.crl import CRLs
 from acme_server.certificates.renewal_info import Renewals
@@ -19,23 +19,89 @@ from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
 from acme_server.orders.service import Orders
 from acme_server.profiles import Profiles
+from acme_server.replicas import Replicas
 from acme_server.state.certificate_chains import CertificateChains
 from acme_server.urls import URLs
+from acme_server.wiring import Services
+from kms.clock import system_clock
 
-URLS = web.AppKey("urls", URLs)
-NONCES = web.AppKey("nonces", Nonces)
-AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
-NEW_ACCOUNTS = web.AppKey("new_accounts", NewAccounts)
-ACCOUNTS = web.AppKey("accounts", Accounts)
-ORDERS = web.AppKey("orders", Orders)
-CHAINS = web.AppKey("chains", CertificateChains)
-RENEWALS = web.AppKey("renewals", Renewals)
-PROFILES = web.AppKey("profiles", Profiles)
-REVOCATIONS = web.AppKey("revocations", Revocations)
-AUDIT = web.AppKey("audit", AuditStream)
-ON_REFUSED: web.AppKey[tuple[Callable[..., None], ...]] = web.AppKey("on_refused")
-"""Called with each signed request that the server refuses."""
-PAGES = web.AppKey("pages", Pages)
-METRICS = web.AppKey("metrics", Metrics)
-CRLS = web.AppKey("crls", CRLs)
-SERVING_AUTHORITY = web.AppKey("serving_authority", ServingAuthority)
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The services and the rest of what handlers need. `on_refused` is called with each signed request refused."""
+
+    urls: URLs
+    nonces: Nonces
+    authenticator: Authenticator
+    new_accounts: NewAccounts
+    accounts: Accounts
+    orders: Orders
+    chains: CertificateChains
+    renewals: Renewals
+    profiles: Profiles
+    revocations: Revocations
+    crls: CRLs
+    serving_authority: ServingAuthority
+    pages: Pages
+    audit: AuditStream
+    metrics: Metrics
+    readiness: Readiness
+    on_refused: tuple[Callable[..., None], ...]
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        urls: URLs,
+        nonces: Nonces,
+        replicas: Replicas,
+        services: Services,
+        metrics: Metrics,
+        readiness: Readiness,
+        audit: AuditStream,
+        list_profiles: bool = False,
+        body_deadline: float = 10.0,
+    ) -> Context:
+        """What handlers need, from `services`.
+
+        A client may take `body_deadline` seconds to send a body. With `list_profiles`, everybody can read at `/` which
+        profiles there are.
+        """
+        refused = services.notifications.refused.on_refused if services.notifications is not None else None
+        return cls(
+            urls=urls,
+            nonces=nonces,
+            authenticator=Authenticator(
+                profiles=services.profiles,
+                accounts=services.accounts,
+                nonces=nonces,
+                replicas=replicas,
+                urls=urls,
+                body_deadline=body_deadline,
+            ),
+            new_accounts=NewAccounts(
+                accounts=services.accounts,
+                credentials=services.credentials,
+                on_wrong_secret=services.notices.on_wrong_secret,
+            ),
+            accounts=services.accounts,
+            orders=services.orders,
+            chains=services.state.chains,
+            renewals=services.renewals,
+            profiles=services.profiles,
+            revocations=services.revocations,
+            crls=services.crls,
+            serving_authority=services.serving_authority,
+            pages=Pages(
+                profiles=services.profiles,
+                serving_authority=services.serving_authority,
+                worker=services.worker,
+                urls=urls,
+                clock=system_clock,
+                list_profiles=list_profiles,
+            ),
+            audit=audit,
+            metrics=metrics,
+            readiness=readiness,
+            on_refused=(services.notices.on_refused, *([refused] if refused is not None else [])),
+        )

@@ -13,7 +13,8 @@ from aiohttp.http_writer import StreamWriter
 from aiohttp.payload import Payload
 
 from acme_server import urls
-from acme_server.api.context import CRLS, SERVING_AUTHORITY
+from acme_server.api.context import Context
+from acme_server.api.request import Request
 from acme_server.api.routing import get
 from acme_server.certificates.crl import DERFile
 from kms.contract import SERVING_CA_PATH, SERVING_LIST_PATH
@@ -30,39 +31,39 @@ _SLOWEST = 50_000
 """A client may take _GRACE seconds, and one more for every _SLOWEST octets."""
 
 
-async def revocation_list(request: web.Request) -> web.Response:
+async def revocation_list(request: Request, context: Context) -> web.Response:
     """Read the CRL of a CA."""
-    document = await request.app[CRLS].current(*_authority_in(request), _key_in(request))
+    document = await context.crls.current(*_authority_in(request), _key_in(request))
     return _answer(request, document, LIST_TYPE, age=_LIST_AGE)
 
 
-async def certificate(request: web.Request) -> web.Response:
+async def certificate(request: Request, context: Context) -> web.Response:
     """Read the certificate of a CA."""
-    crls = request.app[CRLS]
+    crls = context.crls
     await crls.recall(*_authority_in(request))
     document = crls.ca_certificate(*_authority_in(request), _key_in(request))
     return _answer(request, document, CERTIFICATE_TYPE, age=_CERTIFICATE_AGE)
 
 
-async def serving_list(request: web.Request) -> web.Response:
+async def serving_list(request: Request, context: Context) -> web.Response:
     """Read the CRL of the CA of the server's own certificate."""
-    return _answer(request, request.app[SERVING_AUTHORITY].revocation_list(), LIST_TYPE, age=_LIST_AGE)
+    return _answer(request, context.serving_authority.revocation_list(), LIST_TYPE, age=_LIST_AGE)
 
 
-async def serving_certificate(request: web.Request) -> web.Response:
+async def serving_certificate(request: Request, context: Context) -> web.Response:
     """Read the certificate of that CA."""
-    return _answer(request, request.app[SERVING_AUTHORITY].certificate(), CERTIFICATE_TYPE, age=_CERTIFICATE_AGE)
+    return _answer(request, context.serving_authority.certificate(), CERTIFICATE_TYPE, age=_CERTIFICATE_AGE)
 
 
-def _authority_in(request: web.Request) -> tuple[str, str]:
-    return request.match_info["namespace"], request.match_info["authority"]
+def _authority_in(request: Request) -> tuple[str, str]:
+    return request.parameters["namespace"], request.parameters["authority"]
 
 
-def _key_in(request: web.Request) -> str | None:
-    return request.match_info.get("key")
+def _key_in(request: Request) -> str | None:
+    return request.parameters.get("key")
 
 
-def _answer(request: web.Request, document: DERFile, type_: str, *, age: timedelta) -> web.Response:
+def _answer(request: Request, document: DERFile, type_: str, *, age: timedelta) -> web.Response:
     """The document, or 304. Only entity tags are compared: two CRLs may have the same second."""
     headers = {
         hdrs.ETAG: f'"{document.etag}"',

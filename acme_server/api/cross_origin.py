@@ -7,36 +7,38 @@ opened: not the landing page, not revocation lists, and neither of the other two
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 
 from aiohttp import hdrs, web
 
-_EXPOSED = "Link, Location, Replay-Nonce, Retry-After"
+from acme_server.api.request import Request
+
+READABLE: Mapping[str, str] = MappingProxyType(
+    {
+        hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",
+        hdrs.ACCESS_CONTROL_EXPOSE_HEADERS: "Link, Location, Replay-Nonce, Retry-After",
+    }
+)
+"""Headers that let every origin read an answer and the headers that ACME uses."""
+
 _PREFLIGHT_SECONDS = 7200
 """How long browsers may remember the answer to a preflight; Chromium remembers none longer."""
 
 
-def preflight(request: web.Request) -> web.Response | None:
-    """The answer to a preflight for an ACME resource that takes POST; None: it is no such request.
+def preflight(request: Request, methods: Iterable[str]) -> web.Response | None:
+    """The answer to a preflight for an ACME resource that takes these methods; None: it is no such request.
 
     It allows one request header, the media type of signed requests, which is the only one that ACME needs.
     """
     if request.method != hdrs.METH_OPTIONS or hdrs.ACCESS_CONTROL_REQUEST_METHOD not in request.headers:
         return None
-    error = request.match_info.http_exception
-    if not isinstance(error, web.HTTPMethodNotAllowed):
-        return None  # there is no such resource
     return web.Response(
         status=HTTPStatus.NO_CONTENT,
         headers={
-            hdrs.ACCESS_CONTROL_ALLOW_METHODS: ", ".join(sorted(error.allowed_methods)),
+            hdrs.ACCESS_CONTROL_ALLOW_METHODS: ", ".join(sorted(methods)),
             hdrs.ACCESS_CONTROL_ALLOW_HEADERS: hdrs.CONTENT_TYPE,
             hdrs.ACCESS_CONTROL_MAX_AGE: str(_PREFLIGHT_SECONDS),
         },
     )
-
-
-def allow_reading(response: web.StreamResponse) -> None:
-    """Let every origin read the answer and the headers that ACME uses."""
-    response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*"
-    response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _EXPOSED

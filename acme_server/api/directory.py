@@ -9,7 +9,8 @@ from aiohttp import hdrs, web
 from acme_server import urls
 from acme_server.api import markup, representations
 from acme_server.api.authentication import AccountRequest
-from acme_server.api.context import AUTHENTICATOR, PAGES, PROFILES, URLS
+from acme_server.api.context import Context
+from acme_server.api.request import Request
 from acme_server.api.responses import answer, require_no_payload
 from acme_server.api.routing import get, post
 from acme_server.model import Profile
@@ -18,22 +19,22 @@ _PAGE_SECONDS = 60
 _RANGE = re.compile(r"\s*([^;\s]+)\s*(?:;[^,]*?q=([0-9.]+))?[^,]*")
 
 
-async def read(request: web.Request) -> web.Response:
+async def read(request: Request, context: Context) -> web.Response:
     """Read the directory, or its page."""
-    profile = request.app[AUTHENTICATOR].profile(request)
+    profile = context.authenticator.profile(request)
     if wants_page(request.headers.get(hdrs.ACCEPT, "")):
-        return markup.answer(request.app[PAGES].of_profile(profile), seconds=_PAGE_SECONDS)
-    return _directory(request, profile)
+        return markup.answer(context.pages.of_profile(profile), seconds=_PAGE_SECONDS)
+    return _directory(context, profile)
 
 
-async def read_as_account(request: web.Request, signed: AccountRequest) -> web.Response:
+async def read_as_account(_: Request, context: Context, signed: AccountRequest) -> web.Response:
     """Read the directory as an account."""
     require_no_payload(signed.payload)
-    return _directory(request, signed.caller.profile)
+    return _directory(context, signed.caller.profile)
 
 
-def _directory(request: web.Request, profile: Profile) -> web.Response:
-    view = representations.directory(profile, request.app[PROFILES].order_profiles(profile), request.app[URLS])
+def _directory(context: Context, profile: Profile) -> web.Response:
+    view = representations.directory(profile, context.profiles.order_profiles(profile), context.urls)
     return answer(view, headers={hdrs.VARY: hdrs.ACCEPT})
 
 

@@ -8,19 +8,20 @@ from aiohttp import web
 
 from acme_server import urls
 from acme_server.api.authentication import AccountRequest
-from acme_server.api.context import NONCES
+from acme_server.api.context import Context
+from acme_server.api.request import Request
 from acme_server.api.responses import require_no_payload
 from acme_server.api.routing import get, post
 
 
-async def give(request: web.Request) -> web.Response:
+async def give(request: Request, context: Context) -> web.Response:
     """Issue a nonce: 200 for HEAD, 204 for GET."""
     status = HTTPStatus.OK if request.method == "HEAD" else HTTPStatus.NO_CONTENT
-    return web.Response(status=status, headers={"Replay-Nonce": request.app[NONCES].issue()})
+    return web.Response(status=status, headers={"Replay-Nonce": context.nonces.issue()})
 
 
-async def give_to_account(_: web.Request, signed: AccountRequest) -> web.Response:
-    """Issue a nonce to an account: the middleware adds one to every answer to a POST."""
+async def give_to_account(_: Request, __: Context, signed: AccountRequest) -> web.Response:
+    """Issue a nonce to an account: `edge` adds one to every answer to a POST."""
     require_no_payload(signed.payload)
     return web.Response(status=HTTPStatus.NO_CONTENT)
 

@@ -7,7 +7,6 @@ too old, a server that is not ready) is no decision.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -15,14 +14,13 @@ from aiohttp import web
 from cryptography import x509
 
 from acme_server import urls
-from acme_server.api.authentication import PAYLOAD
+from acme_server.api.request import Request
 from acme_server.audit.actor import ACTOR
 from acme_server.audit.decisions import Envelope, credential_name
 from acme_server.audit.record import AuditRecord, Decision, detail, names, problems
 from acme_server.payloads import NewAuthorization, NewOrder, decode
 from acme_server.problems import AccountDoesNotExist, NotFound, ProblemType, Refused
 from kms.pki.parsing import PARSER_ERRORS
-from kms.resources import ACMEOrder
 from kms.resources.meta import Key
 
 _ASKED_FOR: tuple[tuple[str, Decision], ...] = (
@@ -39,21 +37,9 @@ _DECISIONS: Mapping[str, Decision] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a request is about: an order, or a certificate in DER."""
-
-    order: ACMEOrder | None = None
-    certificate: bytes | None = None
-
-
-ASKED = web.RequestKey("asked", Asked)
-
-
-def decision_of(request: web.Request, refused: Refused) -> Decision | None:
+def decision_of(request: Request, refused: Refused) -> Decision | None:
     """What was refused, of a profile that exists; None: nothing was decided."""
-    resource, actor = request.match_info.route.resource, ACTOR.get()
-    decision = _DECISIONS.get(resource.canonical if resource is not None else "")
+    decision, actor = _DECISIONS.get(request.route), ACTOR.get()
     if decision is None or actor is None or request.method != "POST":
         return None
     if (actor.account is None and not actor.by_key) or _is_no_decision(decision, refused):
@@ -67,11 +53,10 @@ def credential() -> Key | None:
     return actor.credential if actor is not None else None
 
 
-def record(request: web.Request, decision: Decision, refused: Refused, envelope: Envelope) -> AuditRecord:
+def record(request: Request, decision: Decision, refused: Refused, envelope: Envelope) -> AuditRecord:
     """The line of a refusal."""
-    asked = request.get(ASKED, Asked())
     found = ((each.type.value, each.identifier.value, each.detail) for each in refused.subproblems if each.identifier)
-    members = _subject(request, asked, decision, envelope) | {
+    members = _subject(request, decision, envelope) | {
         "rule": refused.type.value,
         "detail": detail(refused.detail),
         "problems": problems(found),
@@ -85,21 +70,21 @@ def _is_no_decision(decision: Decision, refused: Refused) -> bool:
     return isinstance(refused, NotFound) and decision != "revocation.refused"
 
 
-def _subject(request: web.Request, asked: Asked, decision: Decision, envelope: Envelope) -> dict[str, Any]:
-    if asked.order is not None:
-        return envelope.of_order(asked.order)
+def _subject(request: Request, decision: Decision, envelope: Envelope) -> dict[str, Any]:
+    if request.asked.order is not None:
+        return envelope.of_order(request.asked.order)
     actor = envelope.actor
     account = actor.account if actor is not None else None
-    kept, omitted = names(_names(request.get(PAYLOAD, b""), decision))
+    kept, omitted = names(_names(request.payload, decision))
     return {
-        "namespace": request.match_info.get("namespace"),
-        "profile": request.match_info.get("profile"),
+        "namespace": request.parameters.get("namespace"),
+        "profile": request.parameters.get("profile"),
         "account": account[1] if account is not None else None,
         "credential": credential_name(credential()),
         "names": kept,
         "names_omitted": omitted,
-        "order": request.match_info.get("order"),
-        "serial_number": _serial_number(asked.certificate),
+        "order": request.parameters.get("order"),
+        "serial_number": _serial_number(request.asked.certificate),
     }
 
 

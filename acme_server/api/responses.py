@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
-from multidict import CIMultiDict
 
 from acme_server.jose.decoding import malformed
 
@@ -25,8 +24,7 @@ def answer(
     media_type: str = "application/json",
 ) -> web.Response:
     """`view` as a JSON document."""
-    sent = CIMultiDict(headers or ())
-    sent["Content-Type"] = media_type
+    sent = {"Content-Type": media_type} | (headers or {})
     if location is not None:
         sent["Location"] = location
     return web.Response(body=_encode(view), status=status, headers=sent)

@@ -8,22 +8,22 @@ from aiohttp import web
 
 from acme_server import urls
 from acme_server.api.authentication import AccountRequest, KeyRequest
-from acme_server.api.context import REVOCATIONS
+from acme_server.api.context import Context
 from acme_server.api.problems import HTTPRefusal
-from acme_server.api.refusals import ASKED, Asked
+from acme_server.api.request import Asked, Request
 from acme_server.api.routing import post_by_account_or_key
 from acme_server.certificates.propagation import NotTaken
 from acme_server.payloads import Revocation, decode
 
 
-async def revoke(request: web.Request, signed: AccountRequest | KeyRequest) -> web.Response:
+async def revoke(request: Request, context: Context, signed: AccountRequest | KeyRequest) -> web.Response:
     """Revoke a certificate."""
     wanted = decode(signed.payload, Revocation)
     caller = signed.caller if isinstance(signed, AccountRequest) else signed.holder
     der = wanted.der()
-    request[ASKED] = Asked(certificate=der)
+    request.asked = Asked(certificate=der)
     try:
-        await request.app[REVOCATIONS].revoke(caller, der, wanted.reason)
+        await context.revocations.revoke(caller, der, wanted.reason)
     except NotTaken as refused:
         raise HTTPRefusal(refused.type, refused.detail, status=HTTPStatus.NOT_IMPLEMENTED) from None
     return web.Response()

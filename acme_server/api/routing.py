@@ -1,19 +1,20 @@
-"""Routes and their authentication: handlers receive requests that are already authenticated."""
+"""Routes and their authentication: handlers receive requests that are already authenticated. The router finds them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
 
 from aiohttp import web
 
 from acme_server.api.authentication import AccountRequest, KeyRequest
-from acme_server.api.context import AUTHENTICATOR
+from acme_server.api.context import Context
+from acme_server.api.request import Request
+from kms.contract import ACME_PATH
 
-Handler = Callable[[web.Request], Awaitable[web.Response]]
+Handler = Callable[[Request, Context], Awaitable[web.Response]]
 
 
 class Access(Enum):
@@ -40,95 +41,105 @@ def get(path: str, handler: Handler) -> Route:
     return Route("GET", path, Access.PUBLIC, handler)
 
 
-def post_by_key(path: str, handler: Callable[[web.Request, KeyRequest], Awaitable[web.Response]]) -> Route:
+def post_by_key(path: str, handler: Callable[[Request, Context, KeyRequest], Awaitable[web.Response]]) -> Route:
     """A resource for requests with a `jwk`, also of a profile that is dormant: its service decides."""
 
-    async def authenticated(request: web.Request) -> web.Response:
-        return await handler(request, await request.app[AUTHENTICATOR].key_request(request))
+    async def authenticated(request: Request, context: Context) -> web.Response:
+        return await handler(request, context, await context.authenticator.key_request(request))
 
     return Route("POST", path, Access.KEY, authenticated)
 
 
 def post(
-    path: str, handler: Callable[[web.Request, AccountRequest], Awaitable[web.Response]], *, dormant: bool = False
+    path: str, handler: Callable[[Request, Context, AccountRequest], Awaitable[web.Response]], *, dormant: bool = False
 ) -> Route:
     """A resource for accounts. One that is suspended, or has lost its credential, may only read it.
 
     It can always be read; if it is `dormant`, a profile that is not ready takes changes, too.
     """
 
-    async def authenticated(request: web.Request) -> web.Response:
-        signed = await request.app[AUTHENTICATOR].active_account_request(request, dormant=dormant)
-        return await handler(request, signed)
+    async def authenticated(request: Request, context: Context) -> web.Response:
+        signed = await context.authenticator.active_account_request(request, dormant=dormant)
+        return await handler(request, context, signed)
 
     return Route("POST", path, Access.ACCOUNT, authenticated)
 
 
-def post_of_live_account(path: str, handler: Callable[[web.Request, AccountRequest], Awaitable[web.Response]]) -> Route:
+def post_of_live_account(
+    path: str, handler: Callable[[Request, Context, AccountRequest], Awaitable[web.Response]]
+) -> Route:
     """A resource for accounts; its service decides what one may do that is suspended or has lost its credential.
 
     A dormant profile has it, too.
     """
 
-    async def authenticated(request: web.Request) -> web.Response:
-        return await handler(request, await request.app[AUTHENTICATOR].account_request(request))
+    async def authenticated(request: Request, context: Context) -> web.Response:
+        return await handler(request, context, await context.authenticator.account_request(request))
 
     return Route("POST", path, Access.ACCOUNT, authenticated)
 
 
 def post_by_account_or_key(
-    path: str, handler: Callable[[web.Request, AccountRequest | KeyRequest], Awaitable[web.Response]]
+    path: str, handler: Callable[[Request, Context, AccountRequest | KeyRequest], Awaitable[web.Response]]
 ) -> Route:
     """A resource for both (revokeCert). Its service decides as in `post_of_live_account`."""
 
-    async def authenticated(request: web.Request) -> web.Response:
-        return await handler(request, await request.app[AUTHENTICATOR].account_or_key_request(request))
+    async def authenticated(request: Request, context: Context) -> web.Response:
+        return await handler(request, context, await context.authenticator.account_or_key_request(request))
 
     return Route("POST", path, Access.ACCOUNT_OR_KEY, authenticated)
 
 
-class ByShape(web.PlainResource):
-    """The resources below a path, looked up by what all of their paths have in common beside names.
+@dataclass(frozen=True, slots=True)
+class _Resource:
+    """What the routes of one path have in common: its template without patterns, its pattern, and their handlers."""
 
-    aiohttp's router would match their regular expressions one after the other.
+    template: str
+    pattern: re.Pattern[str]
+    handlers: dict[str, Handler] = field(default_factory=dict)
+    """By method."""
+
+
+class Router:
+    """Finds the handler of a request by what all of its paths have in common beside names.
+
+    aiohttp's router would match regular expressions one after the other.
     """
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self._resources: dict[_Shape, list[_Resource]] = {}
+    def __init__(self, routes: Iterable[Route]) -> None:
+        """Names in paths need no escapes in URLs. What takes GET takes HEAD, too.
 
-    def add(self, path: str, handlers: Iterable[tuple[str, Handler]]) -> None:
-        """Add a resource whose path begins with this one, with the handler of each method.
-
-        Its names need no escapes in URLs. Raises RuntimeError for a method that it has already.
+        Raises ValueError for a second route with the same path and method.
         """
-        resource = web.DynamicResource(path)
-        routes = {method: resource.add_route(method, handler) for method, handler in handlers}
-        found = _Resource(resource.get_info()["pattern"], routes)
-        self._resources.setdefault(_shape(resource.canonical), []).append(found)
+        resources: dict[str, _Resource] = {}
+        self._resources: dict[_Shape, list[_Resource]] = {}
+        for route in routes:
+            resource = resources.get(route.path)
+            if resource is None:
+                parsed = web.DynamicResource(route.path)
+                resource = _Resource(parsed.canonical, parsed.get_info()["pattern"])
+                resources[route.path] = resource
+                self._resources.setdefault(_shape(resource.template), []).append(resource)
+            if route.method in resource.handlers:
+                raise ValueError(f"{route.method} {route.path} has a route already")
+            resource.handlers[route.method] = route.handler
+            if route.method == "GET":
+                resource.handlers["HEAD"] = route.handler
 
-    async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:
-        """The route of a request; without one, the methods that its resource has."""
-        path, allowed = request.rel_url.path_safe, set[str]()
-        for each in self._resources.get(_shape(path), ()):
-            match = each.pattern.fullmatch(path)
-            if match is not None:
-                route = each.routes.get(request.method)
-                if route is not None:
-                    return web.UrlMappingMatchInfo(match.groupdict(), route), allowed
-                allowed.update(each.routes)
-        return None, allowed
+    def handler(self, request: Request) -> Handler:
+        """The handler of a request, which gets its route and the names in its path.
 
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __iter__(self) -> Iterator[web.ResourceRoute]:
-        return (route for found in self._resources.values() for each in found for route in each.routes.values())
-
-
-class _Resource(NamedTuple):
-    pattern: re.Pattern[str]
-    routes: Mapping[str, web.ResourceRoute]
+        Raises HTTPNotFound and HTTPMethodNotAllowed.
+        """
+        path = request.rel_url.path_safe
+        for resource in self._resources.get(_shape(path), ()):
+            if (match := resource.pattern.fullmatch(path)) is not None:
+                handler = resource.handlers.get(request.method)
+                if handler is None:
+                    raise web.HTTPMethodNotAllowed(request.method, resource.handlers)
+                request.route, request.parameters = resource.template, match.groupdict()
+                return handler
+        raise web.HTTPNotFound
 
 
 _Shape = tuple[int, tuple[str, ...]]
@@ -138,4 +149,8 @@ _FIRST, _STEP = 4, 2
 def _shape(path: str) -> _Shape:
     """The number of segments, and those that are words: `/acme/{namespace}/{profile}/orders/{order}/finalize`."""
     segments = path.split("/")
-    return len(segments), tuple(segments[_FIRST::_STEP])
+    words = segments[_FIRST::_STEP] if path.startswith(_DIRECTORIES) else segments[1:2]
+    return len(segments), tuple(words)
+
+
+_DIRECTORIES = f"{ACME_PATH}/"

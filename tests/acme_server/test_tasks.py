@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from acme_server.api.health import Readiness
+from acme_server.api.readiness import Readiness
 from acme_server.tasks import BackgroundTasks, supervise
 
 

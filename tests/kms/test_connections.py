@@ -59,8 +59,8 @@ def test_whoever_has_most_makes_room_and_of_those_the_connection_that_waited_lon
     connections.begin_request("b1")
     time.now += 1
     assert connections.add("d1", HOSTS[6]) == "b2"
-    connections.begin_response("b1")
-    connections.end_response("b1")
+    connections.wait("b1", responding=True)
+    connections.wait("b1", responding=False)
     assert connections.add("e1", "192.0.2.9") == "b3", "that one has waited longer than b1"
     assert connections.add("f1", "192.0.2.10") == "a1"
     assert len(connections) == 5
@@ -70,7 +70,7 @@ def test_a_client_that_does_not_take_its_response_makes_room_but_has_more_time_t
     connections, time = table(ConnectionLimits(1, keep_alive=10, crowded_keep_alive=10, longest_request=20))
     connections.add("slow", HOSTS[0])
     connections.begin_request("slow")
-    connections.begin_response("slow")
+    connections.wait("slow", responding=True)
     time.now = 15
     assert connections.overdue() == []
     time.now = 25
@@ -108,8 +108,9 @@ def test_what_is_idle_or_busy_for_too_long_is_overdue() -> None:
 
 def test_what_is_closed_already_changes_nothing() -> None:
     connections, _ = table(ConnectionLimits(4))
-    for change in connections.remove, connections.begin_request, connections.begin_response, connections.end_response:
-        change("x")
+    connections.remove("x")
+    connections.begin_request("x")
+    connections.wait("x", responding=True)
     assert len(connections) == 0
 
 
@@ -147,7 +148,7 @@ def test_neither_limit_is_ever_exceeded_and_no_request_is_interrupted(
             connections.begin_request(name)
             busy.add(name)
         elif step in {"respond", "end"} and name in hosts:
-            (connections.begin_response if step == "respond" else connections.end_response)(name)
+            connections.wait(name, responding=step == "respond")
             busy.discard(name)
         elif step == "remove":
             connections.remove(name)

@@ -11,12 +11,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiohttp import ClientResponse
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp import ClientResponse, web
+from aiohttp.test_utils import BaseTestServer, TestClient
 from cryptography import x509
 
 from acme_server.api.application import acme_application
-from acme_server.api.health import Readiness
+from acme_server.api.context import Context
+from acme_server.api.readiness import Readiness
 from acme_server.metrics import Metrics
 from acme_server.nonces import Nonces
 from acme_server.replicas import Replicas
@@ -75,10 +76,19 @@ class Server:
     world: World
     http: TestClient[Any, Any]
     nonces: Nonces
-    metrics: Metrics
-    readiness: Readiness
+    context: Context
     key: ClientKey = field(default_factory=ClientKey)
     kid: str | None = None
+
+    @property
+    def metrics(self) -> Metrics:
+        """Its metrics."""
+        return self.context.metrics
+
+    @property
+    def readiness(self) -> Readiness:
+        """Whether it can serve."""
+        return self.context.readiness
 
     @property
     def base(self) -> str:
@@ -162,6 +172,20 @@ class Server:
         return x509.load_pem_x509_certificate(chain.text.encode())
 
 
+def client_of(server: web.Server) -> TestClient[Any, Any]:
+    """A client of one of the low-level servers that the program runs."""
+    return TestClient(_LowLevelServer(server))
+
+
+class _LowLevelServer(BaseTestServer):
+    def __init__(self, server: web.Server) -> None:
+        super().__init__()
+        self._server = server
+
+    async def _make_runner(self, **_: Any) -> web.ServerRunner:
+        return web.ServerRunner(self._server, shutdown_timeout=0.1)
+
+
 async def _answer(response: ClientResponse) -> Answer:
     return Answer(response.status, response.headers, tuple(response.headers.getall("Link", ())), await response.text())
 
@@ -169,20 +193,19 @@ async def _answer(response: ClientResponse) -> Answer:
 @asynccontextmanager
 async def running_replica(world: World, nonces: Nonces, *, body_deadline: float = 10.0) -> AsyncIterator[Server]:
     """Run the HTTP edge for the services of a world; replicas with the same `nonces` share them."""
-    metrics, readiness = Metrics(), Readiness()
-    application = acme_application(
+    context = Context.build(
         urls=URLs(EXTERNAL_URL),
         nonces=nonces,
         replicas=Replicas(nonces=nonces, slices=None, session=None, clock=world.clock, entropy=system_entropy),
         services=world.services,
-        metrics=metrics,
-        readiness=readiness,
+        metrics=Metrics(),
+        readiness=Readiness(),
         audit=world.audit,
         list_profiles=world.list_profiles,
         body_deadline=body_deadline,
     )
-    async with TestClient(TestServer(application)) as http:
-        yield Server(world, http, nonces, metrics, readiness)
+    async with client_of(acme_application(context)) as http:
+        yield Server(world, http, nonces, context)
 
 
 @asynccontextmanager

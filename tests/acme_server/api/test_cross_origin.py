@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from acme_server.api.application import internal_application, plain_application
 from acme_server.replicas import Replicas
 from kms.clock import system_entropy
-from tests.support.server import Server
+from tests.support.server import Server, client_of
 
 ORIGIN = {"Origin": "https://app.example.net"}
 ASKING = ORIGIN | {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
@@ -51,6 +50,7 @@ async def test_a_preflight_allows_signed_requests_and_nothing_else(server: Serve
     }
     directory = await server.get(f"{server.base}/directory", "OPTIONS", **ASKING)
     assert directory.headers["Access-Control-Allow-Methods"] == "GET, HEAD, POST"
+    assert b'requests_total{method="other",route="none",status="204"} 2.0' in server.metrics.exposition()
     assert (await server.get(f"{server.base}/new-order", "OPTIONS", **ORIGIN)).status == 405
     assert (await server.get(f"{server.base}/none", "OPTIONS", **ASKING)).status == 404
     assert (await server.get(f"{server.base}/new-order", "PUT", **ORIGIN)).status == 405
@@ -62,18 +62,12 @@ async def test_nothing_else_of_the_server_is_opened(server: Server) -> None:
         for path in ("/", "/crl/pki/ca.crl", "/ca/pki/ca.crt", "/healthz", "/readyz"):
             answer = await server.http.request(method, path, headers=ASKING)
             assert cross_origin(answer.headers) == []
-    services = server.world.services
-    common = {"metrics": server.metrics, "readiness": server.readiness}
-    plain = plain_application(crls=services.crls, serving_authority=services.serving_authority, **common)  # type: ignore[arg-type]
+    plain = plain_application(server.context)
     replicas = Replicas(
         nonces=server.nonces, slices=None, session=None, clock=server.world.clock, entropy=system_entropy
     )
-    internal = internal_application(replicas=replicas, **common)  # type: ignore[arg-type]
-    for application, path in ((plain, "/crl/pki/ca.crl"), (internal, "/metrics")):
-        for method in ("GET", "OPTIONS"):
-            assert cross_origin(await headers_of(application, method, path)) == []
-
-
-async def headers_of(application: web.Application, method: str, path: str) -> list[str]:
-    async with TestClient(TestServer(application)) as client:
-        return list((await client.request(method, path, headers=ASKING)).headers)
+    internal = internal_application(replicas=replicas, metrics=server.metrics, readiness=server.readiness)
+    for client, path in ((client_of(plain), "/crl/pki/ca.crl"), (TestClient(TestServer(internal)), "/metrics")):
+        async with client:
+            for method in ("GET", "OPTIONS"):
+                assert cross_origin((await client.request(method, path, headers=ASKING)).headers) == []
