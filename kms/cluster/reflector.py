@@ -242,11 +242,11 @@ class ReflectorGroup(Generic[T]):
 
     def idle_seconds(self) -> float:
         """Seconds since the API server last sent anything; the longest of all namespaces."""
-        return max(reflector.idle_seconds() for reflector in self._reflectors)
+        return max(map(Reflector.idle_seconds, self._reflectors))
 
     def outage_seconds(self) -> float:
         """Seconds since the first of the watches that are lost now was lost; 0: all are open."""
-        return max(reflector.outage_seconds() for reflector in self._reflectors)
+        return max(map(Reflector.outage_seconds, self._reflectors))
 
     async def run(self) -> None:
         """Follow until cancelled."""
