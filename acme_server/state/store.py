@@ -203,11 +203,13 @@ class Store(Generic[T]):
 
         What another client does is in it within the delay of the watch. None: it does not exist. Raises Unavailable.
         """
+        if self.is_sole_writer():
+            return await self.get(namespace, name)
         if not await self.catch_up(namespace):
             return await self.read_live(namespace, name)
         session, cached = SESSION.get(), self._cache.get((namespace, name))
-        if cached is None or self.is_sole_writer() or session is None or session.seen is None:
-            return await self.get(namespace, name)
+        if cached is None or session is None or session.seen is None:
+            return await self.read_live(namespace, name)
         age, version = self._cache.age((namespace, name)), cached.metadata.resource_version
         if not may_show(version, name, session.seen, age=age, trusted=self._trusted):
             return await self.read_live(namespace, name)

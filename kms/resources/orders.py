@@ -265,7 +265,7 @@ def challenge_types(identifier: Identifier, offered: tuple[ChallengeType, ...]) 
     """The offered types that can prove the identifier: for a wildcard only dns-01, for an address all but dns-01."""
     if identifier.type == "ip":
         return tuple(each for each in offered if each != "dns-01")
-    if _is_wildcard(identifier):
+    if identifier.value.startswith("*."):
         return tuple(each for each in offered if each == "dns-01")
     return offered
 
@@ -291,9 +291,9 @@ def _types_with_token(spec: OrderSpec, position: int) -> tuple[ChallengeType, ..
     """
     if spec.token_key is None:
         return tuple(each.type for each in spec.tokens if each.authorization == position)
-    proof = _proof(spec, position)
-    if proof is not None:
-        return () if proof.order is not None or proof.type is None else (proof.type,)
+    for proof in spec.authorized:
+        if proof.authorization == position:
+            return () if proof.order is not None or proof.type is None else (proof.type,)
     return challenge_types(spec.identifiers[position], spec.challenges)
 
 
@@ -305,10 +305,12 @@ def authorization_of(spec: OrderSpec, position: int) -> Authorization:
     identifier = spec.identifiers[position]
     wildcard = _is_wildcard(identifier)
     base = msgspec.structs.replace(identifier, value=identifier.value.removeprefix("*.")) if wildcard else identifier
-    proof = _proof(spec, position)
-    if proof is not None:
-        valid = (Challenge(type=proof.type, state="valid", validated=proof.validated),) if proof.type else ()
-        return Authorization(identifier=base, state="valid", expires=proof.expires, wildcard=wildcard, challenges=valid)
+    for proof in spec.authorized:
+        if proof.authorization == position:
+            valid = (Challenge(type=proof.type, state="valid", validated=proof.validated),) if proof.type else ()
+            return Authorization(
+                identifier=base, state="valid", expires=proof.expires, wildcard=wildcard, challenges=valid
+            )
     return Authorization(
         identifier=base, expires=spec.expires, wildcard=wildcard, challenges=_pending_challenges(spec, position)
     )
@@ -341,13 +343,6 @@ def challenge_of(order: ACMEOrder, position: int, type_: str) -> Challenge | Non
 
 def _pending_challenges(spec: OrderSpec, position: int) -> tuple[Challenge, ...]:
     return tuple(map(_UNTRIED.__getitem__, _types_with_token(spec, position)))
-
-
-def _proof(spec: OrderSpec, position: int) -> Authorized | None:
-    for each in spec.authorized:
-        if each.authorization == position:
-            return each
-    return None
 
 
 def _is_wildcard(identifier: Identifier) -> bool:
