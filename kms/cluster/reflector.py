@@ -143,8 +143,9 @@ class Reflector(Generic[T]):
             async for event in events:
                 self._last_heard = self._timing.monotonic()
                 self._version = event.resource_version or self._version
-                self._reset()
-                self._started_over = self._was_silent = False
+                if self._was_silent:
+                    self._reset()
+                    self._started_over = self._was_silent = False
                 self._on_event(event)
         if self._timing.monotonic() - started < self._brief:
             raise _EndedAtOnce("the watch ended as soon as it had begun")
