@@ -159,6 +159,18 @@ class State:
         order_sync = FullSync(cluster, ORDERS, order_index, namespaces=namespaces)
         account_feed = feed_of(cluster, ACCOUNTS, accounts, account_sync, namespaces)
         order_feed = feed_of(cluster, ORDERS, orders, order_sync, namespaces)
+        order_quota = ObjectQuota(
+            order_index,
+            "orders",
+            maximum=settings.maximum_orders,
+            maximum_octets=settings.maximum_order_bytes,
+            namespace_share=settings.namespace_share,
+            account_share=settings.account_share,
+            weigh=weigh_order,
+            write_rate=write_rate,
+            account_of=lambda order: order.spec.account_ref.name,
+            tenant_of=lambda order: order.tenant,
+        )
         record_sync = FullSync(cluster, REVOCATION_RECORDS, record_index, namespaces=release)
         return cls(
             accounts=accounts,
@@ -188,19 +200,8 @@ class State:
             ),
             certificates=Certificates(order_index, records=revoked, on_revocation=on_revocation),
             authorizations=Authorizations(order_index, clock=clock),
-            order_quota=ObjectQuota(
-                order_index,
-                "orders",
-                maximum=settings.maximum_orders,
-                maximum_octets=settings.maximum_order_bytes,
-                namespace_share=settings.namespace_share,
-                account_share=settings.account_share,
-                weigh=weigh_order,
-                write_rate=write_rate,
-                account_of=lambda order: order.spec.account_ref.name,
-                tenant_of=lambda order: order.tenant,
-            ),
-            open_orders=OpenOrderQuota(order_index, clock=clock),
+            order_quota=order_quota,
+            open_orders=OpenOrderQuota(order_index, octets_of=order_quota.octets_of, clock=clock),
             revoked=revoked,
             write_rate=write_rate,
             account_sync=account_sync,

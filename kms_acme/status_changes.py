@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from kms.cluster import errors
 from kms.cluster.client import Cluster
-from kms.cluster.retry import attempts
+from kms.cluster.retry import Attempts
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import Kind
 from kms.resources.meta import Unreadable, key_of
@@ -83,7 +83,7 @@ async def replace_status(cluster: Cluster, kind: Kind[T], current: T, transition
     changes too often, ClusterError, and what the transition raises.
     """
     noun = kind.kind.removeprefix("ACME").lower()
-    async for _ in attempts():
+    async for _ in Attempts():
         wanted = transition(current)
         if wanted == current:
             return wanted

@@ -32,14 +32,13 @@ def is_trusted(caller: Caller) -> bool:
 
 
 def authorize_all(
-    names: Sequence[Name], types: Iterable[ChallengeType], *, now: datetime, expires: datetime
+    names: Sequence[Name], types: tuple[ChallengeType, ...], *, now: datetime, expires: datetime
 ) -> tuple[Authorized, ...]:
     """Authorize all names without proof. Each shows the first challenge that the profile would have required."""
-    offered = tuple(types)
     return tuple(
         Authorized(
             authorization=position,
-            type=next(iter(challenges_for(name, offered)), None),
+            type=next(iter(challenges_for(name, types)), None),
             validated=now,
             expires=expires,
         )
@@ -49,7 +48,7 @@ def authorize_all(
 
 def find_reusable(
     names: Sequence[Name],
-    types: Collection[ChallengeType],
+    types: tuple[ChallengeType, ...],
     find: Callable[[Holder], ProvenAuthorization | None],
     caller: Caller,
     *,

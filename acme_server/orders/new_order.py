@@ -35,6 +35,7 @@ from kms.clock import Clock, Entropy
 from kms.cluster.errors import AlreadyExists
 from kms.pki.names import Name
 from kms.resources.accounts import ACMEAccount
+from kms.resources.client_namespaces import Clients
 from kms.resources.columns import list_text
 from kms.resources.meta import LocalRef, ObjectMeta, key_of
 from kms.resources.orders import ACCOUNT, ACMEOrder, Authorized, ChallengeType, OrderSpec
@@ -90,6 +91,7 @@ class NewOrders:
         Unavailable.
         """
         profile, account, now = caller.profile, caller.account, self._clock()
+        types = self._types(profile)
         try:
             await self._credentials.admit(account, profile.acme)
             await self._require_agreement(caller)
@@ -97,7 +99,7 @@ class NewOrders:
             self._credentials.admit_profile(account, wanted.profile)
             size = admission.require_short(wanted.identifiers)
             names = await in_thread_if_large(identifiers.normalise, wanted.identifiers, size=size)
-            self._admit_names(names, chosen, caller)
+            self._admit_names(names, chosen, caller, types)
             dates = admission.admit_dates(wanted.not_before, wanted.not_after, chosen.profile, now=now)
             predecessor = None
             if wanted.replaces is not None:
@@ -106,7 +108,7 @@ class NewOrders:
             self._refuse(caller, refused)
             raise
         clients = self._credentials.clients(account)
-        authorized = self._find_authorized(caller, names, now=now)
+        authorized = self._find_authorized(caller, names, types, clients, now=now)
         not_before, not_after = dates
         order = self._resource(
             profile,
@@ -122,7 +124,7 @@ class NewOrders:
                 not_after=not_after,
                 profile=chosen.name,
                 contents_ref=chosen.contents,
-                challenges=self._types(profile),
+                challenges=types,
                 token_key=self._token_key(),
                 authorized=authorized,
             ),
@@ -230,10 +232,10 @@ class NewOrders:
         names = identifiers.normalise((wanted.identifier,))
         if names[0].is_wildcard:
             raise Refused(ProblemType.MALFORMED, "An authorization before any order cannot be for a wildcard.")
-        self._admit_names(names, OrderProfile(profile), caller)
+        types = self._types(profile)
+        self._admit_names(names, OrderProfile(profile), caller, types)
         clients = self._credentials.clients(account)
         expires = lifetimes.order_expires(profile, now=now)
-        types = self._types(profile)
         trusted = authorization_reuse.is_trusted(caller)
         authorized = authorization_reuse.authorize_all(names, types, now=now, expires=expires) if trusted else ()
         order = await self._add(
@@ -258,25 +260,32 @@ class NewOrders:
         _log("authorization created", caller, order=order.metadata.name, names=names[0].value)
         return order
 
-    def _admit_names(self, names: Sequence[Name], chosen: OrderProfile, caller: Caller) -> None:
+    def _admit_names(
+        self, names: Sequence[Name], chosen: OrderProfile, caller: Caller, types: tuple[ChallengeType, ...]
+    ) -> None:
         trusted = authorization_reuse.is_trusted(caller)
         entitlement = Entitlement(
             caller.profile,
             narrowing=self._credentials.narrowing(caller.account),
             granted=self._credentials.granted(caller.account, caller.profile.acme),
-            types=None if trusted else self._types(caller.profile),
+            types=None if trusted else types,
             objection=self._objection,
         )
         admission.admit_names(names, chosen, entitlement)
 
-    def _find_authorized(self, caller: Caller, names: Sequence[Name], *, now: datetime) -> tuple[Authorized, ...]:
+    def _find_authorized(
+        self,
+        caller: Caller,
+        names: Sequence[Name],
+        types: tuple[ChallengeType, ...],
+        clients: Clients | None,
+        *,
+        now: datetime,
+    ) -> tuple[Authorized, ...]:
         """The names that need no new challenge."""
-        profile = caller.profile
-        types = self._types(profile)
         if authorization_reuse.is_trusted(caller):
-            expires = lifetimes.order_expires(profile, now=now)
+            expires = lifetimes.order_expires(caller.profile, now=now)
             return authorization_reuse.authorize_all(names, types, now=now, expires=expires)
-        clients = self._credentials.clients(caller.account)
         if clients is not None and clients.shared:
             return ()
         namespace = clients.namespace if clients is not None else None

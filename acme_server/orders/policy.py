@@ -6,7 +6,7 @@ The rules are in kms.pki.policy; this module turns their violations into refusal
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from acme_server.model import OrderProfile, Profile
 from acme_server.orders.identifiers import identifier_of, names_of, refusal
@@ -37,7 +37,7 @@ def admit_choice(
     *,
     narrowing: Narrowing | None,
     granted: Narrowing | None,
-    types: Collection[ChallengeType] | None,
+    types: tuple[ChallengeType, ...] | None,
     objection: Objection,
 ) -> None:
     """Check an order's names against the profile that was chosen for it in the directory; see admit_names.
@@ -65,7 +65,7 @@ def admit_names(
     names: Sequence[Name],
     profile: Profile,
     narrowing: Narrowing | None,
-    types: Collection[ChallengeType] | None,
+    types: tuple[ChallengeType, ...] | None,
     objection: Objection = no_objection,
     *,
     granted: Narrowing | None = None,
@@ -93,7 +93,7 @@ def admit_names(
         raise _refused_names(violations)
 
 
-def challenges_for(name: Name, types: Iterable[ChallengeType]) -> tuple[ChallengeType, ...]:
+def challenges_for(name: Name, types: tuple[ChallengeType, ...]) -> tuple[ChallengeType, ...]:
     """The types that can prove control of the name: for a wildcard only dns-01, for an address all but dns-01."""
     return challenge_types(identifier_of(name), types)
 
@@ -104,7 +104,7 @@ def _objectionable(names: Iterable[Name], objection: Objection) -> Iterable[Viol
             yield Violation(f"{name} is not certified by this server: it is {why}", name)
 
 
-def _unprovable(names: Iterable[Name], profile: Profile, types: Collection[ChallengeType]) -> Iterable[Violation]:
+def _unprovable(names: Iterable[Name], profile: Profile, types: tuple[ChallengeType, ...]) -> Iterable[Violation]:
     for name in names:
         if not challenges_for(name, types):
             offered = ", ".join(types) or "none"

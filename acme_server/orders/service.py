@@ -156,8 +156,8 @@ class Orders:
         the client has not answered all challenges yet, and the results of an order are stored together. An order that
         may have changed is never older than what this client has seen or done at another replica.
         """
-        if position is None or any(id_.position == position for id_ in self._worker.running_challenges(order)):
-            await self._worker.settle(order)
+        waits = position is None or position in {id_.position for id_ in self._worker.running_challenges(order)}
+        if waits and await self._worker.settle(order):
             order = await self._reload(order, self._store.get)
         if _may_change(order, position):
             order = await self._reload(order, self._store.recent)
@@ -165,7 +165,9 @@ class Orders:
 
     async def refresh(self, order: ACMEOrder) -> ACMEOrder:
         """Apply what happens to an order without a request: it expires, loses authorizations, resumes lost work."""
-        order = await self._relinquish_lost(await self._expire(order))
+        order = await self._expire(order)
+        if order.spec.authorized and order.status.state in transitions.OPEN_STATES:
+            order = await self._relinquish_lost(order)
         if order.status.state == "processing" and order.status.issuance is not None:
             self._external.resume(order)
         elif order.status.state == "processing":
@@ -232,8 +234,6 @@ class Orders:
         return await self._store.change(order, partial(transitions.expired, now=now))
 
     async def _relinquish_lost(self, order: ACMEOrder) -> ACMEOrder:
-        if not order.spec.authorized or order.status.state not in transitions.OPEN_STATES:
-            return order
         lost = await self._authorization_reuse.find_known_lost(order)
         if not lost:
             return order

@@ -114,7 +114,7 @@ def validated(
         return authorization
 
     authorizations = tuple(settled(*each) for each in enumerate(order.status.authorizations))
-    return _derived(_changed(order, authorizations=authorizations), now=now)
+    return _derived(order, authorizations, now=now)
 
 
 def _tried(authorization: Authorization) -> Authorization:
@@ -148,7 +148,7 @@ def deactivated(order: ACMEOrder, position: int, *, now: datetime) -> ACMEOrder:
         return replace(authorization, state="deactivated")
 
     authorizations = tuple(changed(*each) for each in enumerate(order.status.authorizations))
-    return _derived(_changed(order, authorizations=authorizations), now=now)
+    return _derived(order, authorizations, now=now)
 
 
 def relinquished(order: ACMEOrder, lost: Mapping[int, AuthorizationState], *, now: datetime) -> ACMEOrder:
@@ -162,7 +162,7 @@ def relinquished(order: ACMEOrder, lost: Mapping[int, AuthorizationState], *, no
         replace(each, state=lost[position]) if position in lost and each.state == "valid" else each
         for position, each in enumerate(order.status.authorizations)
     )
-    return _derived(_changed(order, authorizations=authorizations), now=now)
+    return _derived(order, authorizations, now=now)
 
 
 def expired(order: ACMEOrder, *, now: datetime) -> ACMEOrder:
@@ -173,14 +173,13 @@ def expired(order: ACMEOrder, *, now: datetime) -> ACMEOrder:
     """
     if order.status.state not in {"pending", "ready"}:
         return order
-
-    def changed(authorization: Authorization) -> Authorization:
-        if authorization.state in {"pending", "valid"} and is_over(authorization.expires, now=now):
-            return replace(authorization, state="expired")
-        return authorization
-
-    authorizations = tuple(changed(each) for each in order.status.authorizations)
-    order = _derived(_changed(order, authorizations=authorizations), now=now)
+    authorizations = [
+        replace(each, state="expired")
+        if each.state in {"pending", "valid"} and is_over(each.expires, now=now)
+        else each
+        for each in order.status.authorizations
+    ]
+    order = _derived(order, tuple(authorizations), now=now)
     proven_before = order.spec.preauthorization and order.status.state == "ready"
     if order.status.state in OPEN_STATES and not proven_before and is_over(order.spec.expires, now=now):
         late = StoredProblem(type=ProblemType.UNAUTHORIZED.value, detail="The order was not finalized in time.")
@@ -188,17 +187,18 @@ def expired(order: ACMEOrder, *, now: datetime) -> ACMEOrder:
     return order
 
 
-def _derived(order: ACMEOrder, *, now: datetime) -> ACMEOrder:
-    """The order in the state that follows from its authorizations: one that is lost ends it, also in processing."""
-    authorizations = order.status.authorizations
-    if order.status.state not in OPEN_STATES:
-        return order
-    broken = [each for each in authorizations if each.state in _BROKEN]
-    if broken:
-        return failed(order, _reason(broken), reason="AuthorizationFailed", now=now)
-    if order.status.state == "pending" and authorizations and all(each.state == "valid" for each in authorizations):
-        return _changed(order, state="ready")
-    return order
+def _derived(order: ACMEOrder, authorizations: tuple[Authorization, ...], *, now: datetime) -> ACMEOrder:
+    """The order with these authorizations, in the state that follows: a lost one ends it, also in processing."""
+    changed, state = order, order.status.state
+    if authorizations != order.status.authorizations:
+        changed = _changed(order, authorizations=authorizations)
+    states = {each.state for each in authorizations}
+    if state in OPEN_STATES and not states.isdisjoint(_BROKEN):
+        broken = [each for each in authorizations if each.state in _BROKEN]
+        return failed(changed, _reason(broken), reason="AuthorizationFailed", now=now)
+    if state == "pending" and states == {"valid"}:
+        return _changed(changed, state="ready")
+    return changed
 
 
 def _reason(broken: list[Authorization]) -> StoredProblem:

@@ -19,7 +19,6 @@ from acme_server.model import Profile
 from acme_server.problems import ProblemType, Refused, Unavailable
 from acme_server.state.index import Index, View
 from acme_server.state.retention import unsuccessful_until
-from acme_server.state.weight import weigh_order
 from acme_server.state.write_rate import WriteRate
 from kms.clock import Clock
 from kms.resources.accounts import ACMEAccount
@@ -135,6 +134,10 @@ class ObjectQuota(View[T]):
         """The octets of all objects."""
         return self._whole.octets
 
+    def octets_of(self, key: Key) -> int:
+        """The octets of the object; it must be one that counts."""
+        return self._entries[key][1]
+
     def count(self, namespace: str, profile: str) -> int:
         """The number of objects of the profile."""
         return self._profiles.get((namespace, profile), Usage()).objects
@@ -146,12 +149,12 @@ class ObjectQuota(View[T]):
     def put(self, key: Key, resource: T) -> None:
         """Count the object; one that took the name of another before that was seen to go, in its place."""
         profile = resource.spec.profile_ref.name if self._counts_for_profile(resource) else ""
-        octets = self._weigh(resource)
+        octets, tenant = self._weigh(resource), self._tenant_of(resource)
         if self._write_rate is not None and self._index.complete:
             # While the index is incomplete, objects are listed that were written long ago.
-            self._write_rate.add(key[0], octets, self._tenant_of(resource))
+            self._write_rate.add(key[0], octets, tenant)
         self._discard(key)
-        scope = self._scope(key[0], profile, self._tenant_of(resource), self._account_of(resource))
+        scope = self._scope(key[0], profile, tenant, self._account_of(resource))
         self._entries[key] = scope, octets
         self._add(scope, 1, octets)
 
@@ -208,30 +211,35 @@ class ObjectQuota(View[T]):
                 if limit.used + wanted > most:
                     raise _full(limit.text.format(amount(limit.most)))
 
-    def _limits_of_objects(self, scope: _Scope, limits: ProfileLimits) -> Iterator[_Limit]:
-        if limits.objects is not None:
-            yield _Limit(scope.profile.objects, limits.objects, _of_profile(scope, limits.objects_field))
-        yield from self._shared(self.maximum, scope, lambda usage: usage.objects)
+    def _limits_of_objects(self, scope: _Scope, limits: ProfileLimits) -> list[_Limit]:
+        used = [each.objects for each in (self._whole, *scope[1:])]
+        return self._limits(scope.name, used, self.maximum, limits.objects, limits.objects_field)
 
-    def _limits_of_octets(self, scope: _Scope, limits: ProfileLimits) -> Iterator[_Limit]:
-        if limits.octets is not None:
-            yield _Limit(scope.profile.octets, limits.octets, _of_profile(scope, limits.octets_field))
-        yield from self._shared(self.maximum_octets, scope, lambda usage: usage.octets)
+    def _limits_of_octets(self, scope: _Scope, limits: ProfileLimits) -> list[_Limit]:
+        used = [each.octets for each in (self._whole, *scope[1:])]
+        return self._limits(scope.name, used, self.maximum_octets, limits.octets, limits.octets_field)
 
-    def _shared(self, whole: int, scope: _Scope, of: Callable[[Usage], int]) -> Iterator[_Limit]:
-        """The limits of the server, of a namespace, of a tenant and, for what accounts have, of an account."""
-        namespace, _, tenant, account = scope.name
-        used, by_namespace = of(self._whole), of(scope.namespace)
-        yield _Limit(used, whole, "This server has reached its limit of {}.")
-        share = share_of(whole, used - by_namespace, self._namespace_share)
-        yield _Limit(by_namespace, share, f"Namespace {namespace} has reached its share of {{}}.")
-        for name, usage, text in (
-            (tenant, scope.tenant, f"Clients of namespace {tenant} have reached their share of {{}}."),
-            (account, scope.account, "The account has reached its share of {}."),
+    def _limits(
+        self, scope: tuple[str, str, str, str], used: list[int], whole: int, of_profile: int | None, field: str
+    ) -> list[_Limit]:
+        """The limits of profile, server, namespace and tenant and, for what accounts have, of the account."""
+        namespace, profile, tenant, account = scope
+        everywhere, in_namespace, of_its_profile, of_its_tenant, of_its_account, _ = used
+        share = share_of(whole, everywhere - in_namespace, self._namespace_share)
+        limits = [
+            _Limit(everywhere, whole, "This server has reached its limit of {}."),
+            _Limit(in_namespace, share, f"Namespace {namespace} has reached its share of {{}}."),
+        ]
+        if of_profile is not None:
+            text = f"Profile {namespace}/{profile} has reached its limit of {{}} ({field})."
+            limits.insert(0, _Limit(of_its_profile, of_profile, text))
+        for name, own, text in (
+            (tenant, of_its_tenant, f"Clients of namespace {tenant} have reached their share of {{}}."),
+            (account, of_its_account, "The account has reached its share of {}."),
         ):
             if name:
-                own = of(usage)
-                yield _Limit(own, share_of(share, by_namespace - own, self._account_share), text)
+                limits.append(_Limit(own, share_of(share, in_namespace - own, self._account_share), text))
+        return limits
 
     def _objects(self, count: int) -> str:
         return f"{count} {self._what}"
@@ -256,7 +264,13 @@ class ObjectQuota(View[T]):
 
     def _add(self, scope: _Scope, objects: int, octets: int) -> None:
         for usage in (self._whole, *scope[1:]):
-            usage.add(objects, octets)
+            usage.objects += objects
+            usage.octets += octets
+        if scope.own.objects in {0, objects}:
+            self._keep_or_drop(scope)
+
+    def _keep_or_drop(self, scope: _Scope) -> None:
+        """Keep the scope and its usages while objects count for them. Its first object and its last change that."""
         namespace, profile, tenant, account = scope.name
         _keep(self._scopes, scope.name, scope, scope.own)
         _keep(self._accounts, (namespace, profile, account), scope.account, scope.account)
@@ -276,18 +290,22 @@ class OpenOrderQuota(View[ACMEOrder]):
 
     A failed order counts until it is deleted, a day later: else an account that fails would fill etcd. An account that
     has certificates may fail as many orders more: a day without DNS must not stop its renewals.
+
+    `octets_of` is that of the ObjectQuota of all orders, which was made first: so it has weighed each version before.
     """
 
     def __init__(
         self,
         index: Index[ACMEOrder],
         *,
+        octets_of: Callable[[Key], int],
         clock: Clock,
         maximum: int = MAXIMUM_OPEN_ORDERS,
         maximum_octets: int = MAXIMUM_OPEN_OCTETS,
         reserve: float = RESERVE,
     ) -> None:
         super().__init__(index)
+        self._octets_of = octets_of
         self._clock = clock
         self.maximum = maximum
         self.maximum_octets = maximum_octets
@@ -306,12 +324,12 @@ class OpenOrderQuota(View[ACMEOrder]):
     def put(self, key: Key, order: ACMEOrder) -> None:
         """Count the order until it has a certificate; a pre-authorization, until it is valid."""
         self.remove(key)
-        order = with_authorizations(order)  # lists and events have no authorizations of a new order
         until = unsuccessful_until(order)
-        if until is None or (order.spec.preauthorization and order.status.state == "ready"):
+        # Lists and events have no authorizations of a new order, and so not the state that follows from them.
+        if until is None or (order.spec.preauthorization and with_authorizations(order).status.state == "ready"):
             return
         account = self._accounts[key] = sys.intern(key[0]), sys.intern(order.spec.account_ref.name)
-        self._orders.setdefault(account, {})[key] = until, weigh_order(order)
+        self._orders.setdefault(account, {})[key] = until, self._octets_of(key)
 
     def remove(self, key: Key) -> None:
         """Stop counting the order."""
@@ -368,11 +386,6 @@ def _keep(known: dict[K, V], name: K, value: V, usage: Usage) -> None:
         known[name] = value
     else:
         known.pop(name, None)
-
-
-def _of_profile(scope: _Scope, field: str) -> str:
-    namespace, profile, *_ = scope.name
-    return f"Profile {namespace}/{profile} has reached its limit of {{}} ({field})."
 
 
 def _full(detail: str) -> Refused:

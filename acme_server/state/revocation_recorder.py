@@ -102,7 +102,7 @@ class RevocationRecorder:
         self._rate = rate
         self._sleep = sleep
         self._indexes: tuple[Index[ACMEOrder], Index[ACMEAccount]] = order_index, account_index
-        self._unrecorded_orders = Unrecorded(order_index, lambda each: self._name(self._of_order(each)))
+        self._unrecorded_orders = Unrecorded(order_index, self._name_of_order)
         self._unrecorded_accounts = Unrecorded(account_index, lambda each: self._name(self._of_account(each)))
 
     def __len__(self) -> int:
@@ -152,6 +152,9 @@ class RevocationRecorder:
             return None
         profile = account.metadata.namespace, account.spec.profile_ref.name
         return account_record(account, self._namespace, until=self._ends(profile))
+
+    def _name_of_order(self, order: ACMEOrder) -> str | None:
+        return self._name(self._of_order(order)) if order.status.revocation is not None else None
 
     def _name(self, record: RevocationRecord | None) -> str | None:
         """The name of the record if it is due: one that ended before it was written would be deleted again."""

@@ -14,7 +14,7 @@ import logging
 import sys
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Generic, Literal, TypeVar
 from weakref import WeakValueDictionary
@@ -29,7 +29,7 @@ from kms.cluster import errors
 from kms.cluster.client import Cluster
 from kms.cluster.codec import Identity
 from kms.cluster.resource_version import newer
-from kms.cluster.retry import attempts
+from kms.cluster.retry import Attempts
 from kms.resources.kinds import Kind
 from kms.resources.meta import Key, ObjectMeta, Resource, Unreadable, key_of
 
@@ -38,6 +38,8 @@ N = TypeVar("N", bound=Resource | None)
 
 logger = logging.getLogger(__name__)
 
+_EXPECTED: tuple[type[errors.ClusterError], ...] = (errors.NotFound, errors.Conflict, errors.AlreadyExists)
+"""Errors that mean something to who writes an object."""
 _IN_DOUBT = 50
 """Writes whose answer was lost that are remembered until the object is seen again: at most 18 MB."""
 
@@ -82,7 +84,7 @@ def log_refusal(error: errors.ClusterError) -> None:
 def answering_unavailable(
     on_refused: Callable[[errors.ClusterError], None] = log_refusal,
     *,
-    expected: tuple[type[errors.ClusterError], ...] = (errors.NotFound, errors.Conflict, errors.AlreadyExists),
+    expected: tuple[type[errors.ClusterError], ...] = _EXPECTED,
 ) -> Iterator[None]:
     """Raise Unavailable for what the API server cannot do now. `expected` errors pass unchanged.
 
@@ -92,16 +94,21 @@ def answering_unavailable(
         yield
     except expected:
         raise
-    except errors.Unavailable as error:
-        raise Unavailable("The Kubernetes API does not answer.", max(1, round(error.retry_after or 2))) from error
-    except errors.Undecodable as error:
+    except errors.ClusterError as error:
+        raise _unavailable(error, on_refused) from error
+
+
+def _unavailable(error: errors.ClusterError, on_refused: Callable[[errors.ClusterError], None]) -> Unavailable:
+    """What a client is told of an error of the API server."""
+    if isinstance(error, errors.Unavailable):
+        return Unavailable("The Kubernetes API does not answer.", max(1, round(error.retry_after or 2)))
+    if isinstance(error, errors.Undecodable):
         # A person has to correct the object; the log says which field. It counts as absent, and that grants nothing.
         logger.warning("an object cannot be read", extra={"error": str(error)})
-        raise Unavailable("An object in the Kubernetes API cannot be read.", 30) from error
-    except errors.ClusterError as error:
-        # Quota, admission, RBAC or schema. Admission policies and webhooks choose the status code themselves.
-        on_refused(error)
-        raise Unavailable("The Kubernetes API does not allow this at the moment.", 30) from error
+        return Unavailable("An object in the Kubernetes API cannot be read.", 30)
+    # Quota, admission, RBAC or schema. Admission policies and webhooks choose the status code themselves.
+    on_refused(error)
+    return Unavailable("The Kubernetes API does not allow this at the moment.", 30)
 
 
 @contextmanager
@@ -149,7 +156,7 @@ class Store(Generic[T]):
         keep_event: Callable[[T], bool] = lambda _resource: False,
         trusted: float = 10.0,
         is_strict: Callable[[T, T], bool] = lambda _before, _after: False,
-        retry: Callable[[], AsyncIterator[int]] = attempts,
+        retry: Callable[[], AsyncIterator[int]] = Attempts,
     ) -> None:
         self._cluster = cluster
         self._kind = kind
@@ -203,11 +210,13 @@ class Store(Generic[T]):
 
         What another client does is in it within the delay of the watch. None: it does not exist. Raises Unavailable.
         """
+        if self.is_sole_writer():
+            return await self.get(namespace, name)
         if not await self.catch_up(namespace):
             return await self.read_live(namespace, name)
         session, cached = SESSION.get(), self._cache.get((namespace, name))
-        if cached is None or self.is_sole_writer() or session is None or session.seen is None:
-            return await self.get(namespace, name)
+        if cached is None or session is None or session.seen is None:
+            return await self.read_live(namespace, name)
         age, version = self._cache.age((namespace, name)), cached.metadata.resource_version
         if not may_show(version, name, session.seen, age=age, trusted=self._trusted):
             return await self.read_live(namespace, name)
@@ -253,13 +262,16 @@ class Store(Generic[T]):
     async def add(self, resource: T) -> T:
         """Create the object. Raises AlreadyExists and Unavailable."""
         self._admit_write(resource)
-        with self._answering("create", resource):
-            try:
-                created = await self._cluster.create(self._kind, resource)
-            except errors.NotFound as error:
-                raise Unavailable("The namespace of the profile is gone.", 30) from error
-            except errors.Conflict as error:  # several objects at once count against one ResourceQuota
-                raise Unavailable("The Kubernetes API is busy.") from error
+        try:
+            created = await self._cluster.create(self._kind, resource)
+        except errors.AlreadyExists:
+            raise
+        except errors.NotFound as error:
+            raise Unavailable("The namespace of the profile is gone.", 30) from error
+        except errors.Conflict as error:  # several objects at once count against one ResourceQuota
+            raise Unavailable("The Kubernetes API is busy.") from error
+        except errors.ClusterError as error:
+            raise _unavailable(error, partial(self._on_refused, "create", resource)) from error
         self._on_written(None, created)
         return self._note(self._take(created), written=True)
 
@@ -270,7 +282,7 @@ class Store(Generic[T]):
         """
         key = metadata.namespace, metadata.name
         try:
-            with self._answering("delete"):
+            with answering_unavailable(partial(self._on_refused, "delete", None)):
                 await self._cluster.delete(
                     self._kind, *key, uid=metadata.uid, resource_version=metadata.resource_version
                 )
@@ -315,8 +327,7 @@ class Store(Generic[T]):
         self._admit_write(wanted)
         key, strict = key_of(wanted), self._is_strict(current, wanted)
         try:
-            with self._answering("update", wanted):
-                written = await self._replace(wanted, strict=strict)
+            written = await self._replace(wanted, strict=strict)
         except errors.NotFound:
             self._cache.drop(key)
             raise Vanished from None
@@ -336,10 +347,12 @@ class Store(Generic[T]):
     async def _replace(self, wanted: T, *, strict: bool) -> T:
         try:
             return await self._cluster.replace_status(self._kind, wanted, strict=strict)
-        except errors.Invalid as error:
-            if not strict:
-                raise
-            raise NotKept from error
+        except _EXPECTED:
+            raise
+        except errors.ClusterError as error:
+            if strict and isinstance(error, errors.Invalid):
+                raise NotKept from error
+            raise _unavailable(error, partial(self._on_refused, "update", wanted)) from error
 
     def _settle(self, resource: T) -> None:
         """Find out whether a write of ours happened whose answer was lost, from a version of the object."""
@@ -359,18 +372,12 @@ class Store(Generic[T]):
         return current
 
     async def _read(self, namespace: str, name: str) -> T | None:
-        with self._answering("get"):
+        with answering_unavailable(partial(self._on_refused, "get", None), expected=(errors.NotFound,)):
             try:
                 return self._take(await self._cluster.get(self._kind, namespace, name))
             except errors.NotFound:
                 self._cache.drop((namespace, name))
                 return None
-
-    def _answering(self, verb: Verb, resource: T | None = None) -> AbstractContextManager[None]:
-        reading: tuple[type[errors.ClusterError], ...] = (errors.NotFound,)
-        writing = (*reading, errors.Conflict, errors.AlreadyExists)
-        expected = reading if verb == "get" else writing
-        return answering_unavailable(partial(self._on_refused, verb, resource), expected=expected)
 
     def _take(self, resource: T) -> T:
         """Cache and index an object that the API server has returned. Returns its newest known version."""

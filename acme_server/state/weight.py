@@ -54,8 +54,8 @@ def weigh_record(record: RevocationRecord) -> int:
 def memory_of_order(order: ACMEOrder) -> int:
     """The octets of memory that the decoded order takes, roughly."""
     status = order.status
-    challenges = sum(len(each.challenges) for each in status.authorizations)
-    names = sum(len(each.value) for each in order.spec.identifiers)
+    challenges = sum([len(each.challenges) for each in status.authorizations])
+    names = _octets_of_names(order.spec)
     texts = len(status.certificate or "") + len(status.request or b"")
     errors = challenges * _DETAIL if status.state == "invalid" else 0
     return 4_000 + texts + errors + 2 * names + 600 * len(status.authorizations) + 200 * challenges
@@ -73,7 +73,7 @@ def weigh_issuance(order: ACMEOrder, *, request: int, chain: int, waits: bool = 
     those of the CA's chain in PEM. The certificate repeats the names of the CSR, also in base64, and the order
     what was left out of it. An order that `waits` for a CA says for what, in the CA's words.
     """
-    certificate = sum(len(each.value) + 4 for each in order.spec.identifiers) + 2_048
+    certificate = _octets_of_names(order.spec) + 4 * len(order.spec.identifiers) + 2_048
     return 4 * max(request, certificate) // 3 + chain + (_WAITING if waits else 0) + _LEFT_OUT
 
 
@@ -83,16 +83,20 @@ def _json(resource: ACMEOrder | ACMEAccount | RevocationRecord) -> int:
 
 def _defaults(order: ACMEOrder) -> int:
     """The states that our models leave out, and the CRD adds."""
-    return sum((1 + len(each.challenges)) * _STATE for each in order.status.authorizations)
+    return sum([(1 + len(each.challenges)) * _STATE for each in order.status.authorizations])
 
 
 def _managed_fields(spec: OrderSpec) -> int:
     if not spec.tokens:
         return _MANAGED_FIELDS
     items = len(spec.identifiers) + len(spec.authorized) + len(spec.tokens)
-    return _MANAGED_FIELDS + items * _MANAGED_ITEM + sum(len(each.value) for each in spec.identifiers)
+    return _MANAGED_FIELDS + items * _MANAGED_ITEM + _octets_of_names(spec)
 
 
 def _results(spec: OrderSpec) -> int:
     known = len(spec.authorized)
-    return (len(spec.identifiers) - known) * _RESULT + 2 * sum(len(each.value) for each in spec.identifiers)
+    return (len(spec.identifiers) - known) * _RESULT + 2 * _octets_of_names(spec)
+
+
+def _octets_of_names(spec: OrderSpec) -> int:
+    return sum([len(each.value) for each in spec.identifiers])

@@ -8,7 +8,6 @@ times; so what counts is what is written, not what is left of it.
 from __future__ import annotations
 
 from collections import Counter, deque
-from datetime import timedelta
 
 from acme_server.problems import Unavailable
 from kms.clock import Clock
@@ -45,7 +44,7 @@ class WriteRate:
         self._namespace_share = namespace_share
         self._tenant_share = tenant_share
         self._reserve = reserve
-        self._window = timedelta(minutes=minutes)
+        self._window = minutes
         self._minutes: deque[tuple[float, Counter[_Writer]]] = deque()
         self._written: Counter[_Writer] = Counter()
         self._whole = 0
@@ -80,12 +79,12 @@ class WriteRate:
                 raise self._full(f"Clients of namespace {tenant} have", share)
 
     def _full(self, who: str, most: int) -> Unavailable:
-        amount = f"{most / 2**20:.1f} MiB of orders in {self._window // timedelta(minutes=1)} minutes"
+        amount = f"{most / 2**20:.1f} MiB of orders in {self._window} minutes"
         return Unavailable(f"{who} written the limit of {amount}.", _RETRY_AFTER)
 
     def _forget(self) -> None:
-        now = self._clock()
-        oldest, latest = ((each.timestamp() // _SECONDS) for each in (now - self._window, now))
+        latest = self._clock().timestamp() // _SECONDS
+        oldest = latest - self._window
         # A minute that has not come yet was counted by a clock that was wrong, and was over before now.
         while self._minutes and not oldest <= self._minutes[0][0] <= latest:
             forgotten = self._minutes.popleft()[1]

@@ -125,12 +125,17 @@ class Worker:
         """The order's challenges that were validated in vain, as the API server took no results; told once."""
         return self._discarded.pop(key_of(order), ())
 
-    async def settle(self, order: ACMEOrder) -> None:
-        """Wait for the order's validations as long as a poll may take, until their outcomes are stored."""
+    async def settle(self, order: ACMEOrder) -> bool:
+        """Wait for the order's validations as long as a poll may take, until their outcomes are stored.
+
+        Returns whether there were any: then the order may have changed.
+        """
         batch = self._batches.get(key_of(order))
-        if batch is not None:
-            batch.note_poll(now=asyncio.get_running_loop().time())
-            await batch.wait_until_stored()
+        if batch is None:
+            return False
+        batch.note_poll(now=asyncio.get_running_loop().time())
+        await batch.wait_until_stored()
+        return True
 
     async def drain(self, seconds: float) -> None:
         """Start nothing any more, and finish what is running, within that time.

@@ -143,8 +143,9 @@ class Reflector(Generic[T]):
             async for event in events:
                 self._last_heard = self._timing.monotonic()
                 self._version = event.resource_version or self._version
-                self._reset()
-                self._started_over = self._was_silent = False
+                if self._was_silent:
+                    self._reset()
+                    self._started_over = self._was_silent = False
                 self._on_event(event)
         if self._timing.monotonic() - started < self._brief:
             raise _EndedAtOnce("the watch ended as soon as it had begun")
@@ -242,11 +243,11 @@ class ReflectorGroup(Generic[T]):
 
     def idle_seconds(self) -> float:
         """Seconds since the API server last sent anything; the longest of all namespaces."""
-        return max(reflector.idle_seconds() for reflector in self._reflectors)
+        return max(map(Reflector.idle_seconds, self._reflectors))
 
     def outage_seconds(self) -> float:
         """Seconds since the first of the watches that are lost now was lost; 0: all are open."""
-        return max(reflector.outage_seconds() for reflector in self._reflectors)
+        return max(map(Reflector.outage_seconds, self._reflectors))
 
     async def run(self) -> None:
         """Follow until cancelled."""

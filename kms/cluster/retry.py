@@ -25,8 +25,9 @@ from __future__ import annotations
 import asyncio
 import random as _random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Self
 
 from kms.cluster.errors import ClusterError, Delivery, Unavailable
 
@@ -83,18 +84,30 @@ class Backoff:
         self._next = self._first
 
 
-async def attempts(
-    *, tries: int = TRIES, sleep: Sleep = asyncio.sleep, random: Random = _random.random
-) -> AsyncIterator[int]:
+class Attempts:
     """0, 1, ... for a loop that writes and may lose a race, with pauses of 10 to 200 ms between.
 
-    A loop that runs out has lost every time: its writer then answers Unavailable.
+    A loop that runs out has lost every time: its writer then answers Unavailable. Most loops end in their first turn.
+    So this is no generator: one that is left early is closed by a task of its own.
     """
-    backoff = Backoff(first=0.02, longest=0.2, random=random)
-    for attempt in range(tries):
+
+    def __init__(self, *, tries: int = TRIES, sleep: Sleep = asyncio.sleep, random: Random = _random.random) -> None:
+        self._tries = tries
+        self._sleep = sleep
+        self._backoff = Backoff(first=0.02, longest=0.2, random=random)
+        self._made = 0
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> int:
+        attempt = self._made
+        if attempt == self._tries:
+            raise StopAsyncIteration
         if attempt:
-            await sleep(backoff.next())
-        yield attempt
+            await self._sleep(self._backoff.next())
+        self._made += 1
+        return attempt
 
 
 class Budget:

@@ -68,8 +68,8 @@ class Reader:
         """Whether another element follows."""
         return self._position < self._end
 
-    def read(self, what: str) -> Element:
-        """The next element, of any tag. Raises MalformedDER."""
+    def expect(self, expected: int | None, what: str) -> Element:
+        """The next element, which must have this tag; None: any. Raises MalformedDER."""
         data, start = self._data, self._position
         position = start + 2
         if position > self._end:
@@ -90,25 +90,21 @@ class Reader:
         end = position + length
         if end > self._end:
             raise MalformedDER(f"{what} is cut off")
+        if expected is not None and tag != expected:
+            raise MalformedDER(f"{what} is {_name(tag)} and not {_name(expected)}")
         self._position = end
         return Element(tag, start, position, end)
 
-    def expect(self, tag: int, what: str) -> Element:
-        """The next element, which must have this tag. Raises MalformedDER."""
-        element = self.read(what)
-        if element.tag != tag:
-            raise MalformedDER(f"{what} is {_name(element.tag)} and not {_name(tag)}")
-        return element
-
     def expect_if(self, tag: int, what: str) -> Element | None:
         """The next element if there is one and it has this tag; otherwise nothing is read. Raises MalformedDER."""
-        if self.more() and self._data[self._position] == tag:
-            return self.read(what)
+        if self._position < self._end and self._data[self._position] == tag:
+            return self.expect(tag, what)
         return None
 
     def enter(self, tag: int, what: str) -> Reader:
         """A reader of the content of the next element, which must have this tag. Raises MalformedDER."""
-        return self.inside(self.expect(tag, what), what)
+        element = self.expect(tag, what)
+        return Reader(self._data, what, element.content, element.end)
 
     def inside(self, element: Element, what: str) -> Reader:
         """A reader of the content of an element."""
@@ -124,11 +120,12 @@ class Reader:
 
     def object_identifier(self, what: str) -> str:
         """The next element, an object identifier, in dotted form. Raises MalformedDER."""
-        return dotted(self.content(self.expect(OBJECT_IDENTIFIER, what)), what)
+        element = self.expect(OBJECT_IDENTIFIER, what)
+        return dotted(self._data[element.content : element.end], what)
 
     def finish(self) -> None:
         """Raise MalformedDER if another element follows."""
-        if self.more():
+        if self._position < self._end:
             raise MalformedDER(f"{self.what} has {self._end - self._position} bytes too many")
 
 

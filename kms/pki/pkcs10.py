@@ -160,7 +160,7 @@ def _subject(names: Reader) -> Iterator[tuple[str, str | None]]:
                 raise MalformedDER(f"the subject has more than {MAXIMUM_SUBJECT} attributes")
             attribute = together.enter(SEQUENCE, "an attribute of the subject")
             name = attribute.object_identifier("the type of an attribute of the subject")
-            value = attribute.read(f"the value of {name} in the subject")
+            value = attribute.expect(None, f"the value of {name} in the subject")
             attribute.finish()
             yield name, _text(value.tag, attribute.content(value), name)
 

@@ -64,7 +64,7 @@ def alternative_names(value: bytes) -> tuple[AlternativeName, ...]:
     while names.more():
         if len(found) == MAXIMUM_ALTERNATIVE_NAMES:
             raise MalformedDER(f"subjectAltName has more than {MAXIMUM_ALTERNATIVE_NAMES} names")
-        name = names.read("a name of subjectAltName")
+        name = names.expect(None, "a name of subjectAltName")
         type_ = _NAME_TYPES.get(name.tag, f"a name of tag 0x{name.tag:02x}")
         found.append(AlternativeName(type_, names.content(name)))
     return tuple(dict.fromkeys(found))

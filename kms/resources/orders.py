@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Iterable
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import msgspec
@@ -93,6 +94,16 @@ class Challenge(Struct, frozen=True, kw_only=True):
     error: StoredProblem | None = None
     started: Time | None = None
     attempt: str | None = None
+
+
+_UNTRIED: Mapping[ChallengeType, Challenge] = MappingProxyType(
+    {
+        "http-01": Challenge(type="http-01"),
+        "dns-01": Challenge(type="dns-01"),
+        "tls-alpn-01": Challenge(type="tls-alpn-01"),
+    }
+)
+"""Challenges that nobody has tried: they are alike in all orders."""
 
 
 class Authorization(Struct, frozen=True, kw_only=True):
@@ -181,8 +192,9 @@ class OrderSpec(Struct, frozen=True, kw_only=True):
         """Raise ValueError for what no server writes: each rule in CEL would cost the API server more than this."""
         count = len(self.identifiers)
         about: tuple[Token | Authorized, ...] = (*self.tokens, *self.authorized)
-        if any(each.authorization >= count for each in about):
-            raise ValueError("each token and each proof must be for one of the identifiers")
+        for each in about:
+            if each.authorization >= count:
+                raise ValueError("each token and each proof must be for one of the identifiers")
         if self.preauthorization and count != 1:
             raise ValueError("an authorization before any order is for exactly one identifier")
         if self.contents_ref is not None and self.profile is None:
@@ -249,11 +261,13 @@ class ACMEOrder(Struct, frozen=True, kw_only=True):
         return clients if clients is not None and clients != self.metadata.namespace else ""
 
 
-def challenge_types(identifier: Identifier, offered: Iterable[ChallengeType]) -> tuple[ChallengeType, ...]:
+def challenge_types(identifier: Identifier, offered: tuple[ChallengeType, ...]) -> tuple[ChallengeType, ...]:
     """The offered types that can prove the identifier: for a wildcard only dns-01, for an address all but dns-01."""
-    if _is_wildcard(identifier):
+    if identifier.type == "ip":
+        return tuple(each for each in offered if each != "dns-01")
+    if identifier.value.startswith("*."):
         return tuple(each for each in offered if each == "dns-01")
-    return tuple(each for each in offered if each != "dns-01" or identifier.type != "ip")
+    return offered
 
 
 def token_of(spec: OrderSpec, position: int, type_: str) -> str | None:
@@ -277,9 +291,9 @@ def _types_with_token(spec: OrderSpec, position: int) -> tuple[ChallengeType, ..
     """
     if spec.token_key is None:
         return tuple(each.type for each in spec.tokens if each.authorization == position)
-    proof = _proof(spec, position)
-    if proof is not None:
-        return () if proof.order is not None or proof.type is None else (proof.type,)
+    for proof in spec.authorized:
+        if proof.authorization == position:
+            return () if proof.order is not None or proof.type is None else (proof.type,)
     return challenge_types(spec.identifiers[position], spec.challenges)
 
 
@@ -291,10 +305,12 @@ def authorization_of(spec: OrderSpec, position: int) -> Authorization:
     identifier = spec.identifiers[position]
     wildcard = _is_wildcard(identifier)
     base = msgspec.structs.replace(identifier, value=identifier.value.removeprefix("*.")) if wildcard else identifier
-    proof = _proof(spec, position)
-    if proof is not None:
-        valid = (Challenge(type=proof.type, state="valid", validated=proof.validated),) if proof.type else ()
-        return Authorization(identifier=base, state="valid", expires=proof.expires, wildcard=wildcard, challenges=valid)
+    for proof in spec.authorized:
+        if proof.authorization == position:
+            valid = (Challenge(type=proof.type, state="valid", validated=proof.validated),) if proof.type else ()
+            return Authorization(
+                identifier=base, state="valid", expires=proof.expires, wildcard=wildcard, challenges=valid
+            )
     return Authorization(
         identifier=base, expires=spec.expires, wildcard=wildcard, challenges=_pending_challenges(spec, position)
     )
@@ -319,17 +335,14 @@ def challenge_of(order: ACMEOrder, position: int, type_: str) -> Challenge | Non
 
     Orders do not store challenges that were never tried once others have decided: those are pending.
     """
-    stored = (each for each in order.status.authorizations[position].challenges if each.type == type_)
-    pending = (each for each in _pending_challenges(order.spec, position) if each.type == type_)
-    return next(stored, None) or next(pending, None)
+    for each in (*order.status.authorizations[position].challenges, *_pending_challenges(order.spec, position)):
+        if each.type == type_:
+            return each
+    return None
 
 
 def _pending_challenges(spec: OrderSpec, position: int) -> tuple[Challenge, ...]:
-    return tuple(Challenge(type=each) for each in _types_with_token(spec, position))
-
-
-def _proof(spec: OrderSpec, position: int) -> Authorized | None:
-    return next((each for each in spec.authorized if each.authorization == position), None)
+    return tuple(map(_UNTRIED.__getitem__, _types_with_token(spec, position)))
 
 
 def _is_wildcard(identifier: Identifier) -> bool:
@@ -342,25 +355,26 @@ def with_authorizations(order: ACMEOrder) -> ACMEOrder:
     A new order stores none of its authorizations, and an order that has failed no challenge that was not tried. An
     order whose authorizations were all proven before is ready at once.
     """
-    if order.status.authorizations:
-        return _with_challenges(order)
-    authorizations = tuple(authorization_of(order.spec, position) for position in range(len(order.spec.identifiers)))
-    proven = order.status.state == "pending" and all(each.state == "valid" for each in authorizations)
-    status: OrderStatus = msgspec.structs.replace(order.status, authorizations=authorizations)
-    if proven:
-        status = msgspec.structs.replace(status, state="ready")
-    return msgspec.structs.replace(order, status=status)
-
-
-def _with_challenges(order: ACMEOrder) -> ACMEOrder:
-    """The order with the challenges of its pending authorizations."""
     known = order.status.authorizations
-    if all(each.challenges or each.state != "pending" for each in known):
+    if not known:
+        return _with_all(order)
+    bare = {position for position, each in enumerate(known) if each.state == "pending" and not each.challenges}
+    if not bare:
         return order
     authorizations = tuple(
         msgspec.structs.replace(each, challenges=_pending_challenges(order.spec, position))
-        if each.state == "pending" and not each.challenges
+        if position in bare
         else each
         for position, each in enumerate(known)
     )
     return msgspec.structs.replace(order, status=msgspec.structs.replace(order.status, authorizations=authorizations))
+
+
+def _with_all(order: ACMEOrder) -> ACMEOrder:
+    """The order with the authorizations that follow from its spec."""
+    spec, state = order.spec, order.status.state
+    authorizations = tuple([authorization_of(spec, position) for position in range(len(spec.identifiers))])
+    if state == "pending" and spec.authorized and all(each.state == "valid" for each in authorizations):
+        state = "ready"
+    status = msgspec.structs.replace(order.status, state=state, authorizations=authorizations)
+    return msgspec.structs.replace(order, status=status)

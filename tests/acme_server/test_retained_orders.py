@@ -62,11 +62,12 @@ def test_an_order_with_a_hundred_names_takes_little_memory() -> None:
         many = replace(many, metadata=replace(many.metadata, name=f"order-{number}"))
         documents.append(encode(ORDERS, transitions.issued(many, DIGEST, issued(), now=NOW)))
     index: Index[ACMEOrder] = Index()
+    orders = ObjectQuota(index, "orders", maximum=1_000, weigh=weigh_order, account_of=lambda each: each.metadata.name)
     views = (
         Certificates(index),
         Authorizations(index, clock=lambda: NOW, capacity=100),
-        ObjectQuota(index, "orders", maximum=1_000, weigh=weigh_order, account_of=lambda each: each.metadata.name),
-        OpenOrderQuota(index, clock=lambda: NOW),
+        orders,
+        OpenOrderQuota(index, octets_of=orders.octets_of, clock=lambda: NOW),
     )
     gc.collect()
     tracemalloc.start()
@@ -85,13 +86,10 @@ def test_an_order_with_a_hundred_names_takes_little_memory() -> None:
 def test_an_order_with_its_certificate_takes_little_memory() -> None:
     documents = [stored(number) for number in range(ORDERS_HERE)]
     index: Index[ACMEOrder] = Index()
-    views = (
-        Certificates(index),
-        Authorizations(index, clock=lambda: NOW),
-        ObjectQuota(index, "orders", maximum=2 * ORDERS_HERE),
-    )
+    orders = ObjectQuota(index, "orders", maximum=2 * ORDERS_HERE)
+    views = Certificates(index), Authorizations(index, clock=lambda: NOW), orders
     UnfinishedOrders(index)
-    OpenOrderQuota(index, clock=lambda: NOW)
+    OpenOrderQuota(index, octets_of=orders.octets_of, clock=lambda: NOW)
     decode = msgspec.json.Decoder(ACMEOrder).decode
     gc.collect()
     tracemalloc.start()

@@ -126,7 +126,7 @@ class Informed(Informer[T]):
     def remove(self, namespace: str, name: str) -> None:
         if (known := self.get(namespace, name)) is not None:
             gone = self._versioned(known)
-            self._indexer.receive(None, WatchEvent("DELETED", gone, gone.metadata.resource_version))
+            self.receive(None, WatchEvent("DELETED", gone, gone.metadata.resource_version))
 
     def spoil(self, namespace: str, name: str) -> None:
         """As if a newer version of the object had come that does not fit its model."""
@@ -134,7 +134,7 @@ class Informed(Informer[T]):
         assert known is not None
         metadata = self._versioned(known).metadata
         unreadable = Unreadable(metadata, "spec.x", "Invalid RFC3339 encoded datetime")
-        self._indexer.receive(None, WatchEvent("MODIFIED", None, metadata.resource_version, unreadable))
+        self.receive(None, WatchEvent("MODIFIED", None, metadata.resource_version, unreadable))
 
     def outage_seconds(self) -> float:
         return self.silence

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace as replace_field
 from datetime import timedelta
 from typing import TypeVar
@@ -120,6 +121,42 @@ def test_an_account_under_the_name_of_an_alias_counts_also_if_the_end_of_that_is
     index.update(replace(account("a"), metadata=opened), False)
     index.update(replace(alias, metadata=ended), True)
     assert (len(accounts), accounts.count("pki", "web"), accounts.count("pki", "")) == (1, 1, 0)
+
+
+@pytest.mark.requirement("SEC72")
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 4), st.sampled_from("ab"), st.sampled_from(("", "team")), st.booleans()), max_size=30
+    )
+)
+def test_what_is_counted_is_what_exists(changes: list[tuple[int, str, str, bool]]) -> None:
+    """Objects come, move to another account or tenant, and go, in any order; others are held meanwhile."""
+    index: Index[ACMEOrder] = loaded_index()
+    orders = ObjectQuota(
+        index,
+        "orders",
+        maximum=1_000,
+        weigh=lambda each: int(each.metadata.resource_version),
+        account_of=lambda each: each.spec.account_ref.name,
+        tenant_of=lambda each: each.tenant,
+    )
+    exist: dict[int, ACMEOrder] = {}
+    with ExitStack() as stack:
+        for version, (number, account, tenant, deleted) in enumerate(changes, 1):
+            one = numbered(number, account, version=version)
+            one = replace(one, spec=replace(one.spec, client_namespace=tenant or None))
+            stack.enter_context(orders.hold(profile(), account, 1, NO_LIMITS, tenant=tenant))
+            index.update(one, deleted)
+            if not deleted:
+                exist[number] = one
+            else:
+                exist.pop(number, None)
+    octets = {number: int(each.metadata.resource_version) for number, each in exist.items()}
+    assert {number: orders.octets_of(("pki", f"order-{number}")) for number in exist} == octets
+    assert (len(orders), orders.octets(), orders.count("pki", "web")) == (len(exist), sum(octets.values()), len(exist))
+    for account in "ab":
+        own = [number for number, each in exist.items() if each.spec.account_ref.name == account]
+        assert orders.usage_of_account(profile(), account) == Usage(len(own), sum(octets[number] for number in own))
 
 
 def tenants(*namespaces: str) -> list[Profile]:
@@ -264,7 +301,13 @@ class Limited:
     def __init__(self, **options: float) -> None:
         self.now = NOW
         self.index: Index[ACMEOrder] = loaded_index()
-        self.quota = OpenOrderQuota(self.index, clock=lambda: self.now, **options)  # type: ignore[arg-type]
+        orders = ObjectQuota(self.index, "orders", maximum=1_000, weigh=weigh_order)
+        self.quota = OpenOrderQuota(
+            self.index,
+            octets_of=orders.octets_of,
+            clock=lambda: self.now,
+            **options,  # type: ignore[arg-type]
+        )
         self._version = 0
 
     def put(self, order: ACMEOrder, *, deleted: bool = False) -> None:

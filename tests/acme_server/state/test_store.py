@@ -14,7 +14,7 @@ from acme_server.state.store import Store, Vanished
 from kms.cluster.client import Cluster
 from kms.cluster.codec import Identity
 from kms.cluster.errors import AlreadyExists, ClusterError, Conflict
-from kms.cluster.retry import attempts
+from kms.cluster.retry import Attempts
 from kms.resources.accounts import ACMEAccount
 from kms.resources.kinds import ACCOUNTS
 from kms.resources.meta import Key, Resource
@@ -38,7 +38,7 @@ async def cluster(api: FakeApiServer) -> Cluster:
 def store_on(cluster: Cluster, **options: object) -> Store[ACMEAccount]:
     async def at_once(_: float) -> None: ...
 
-    return Store(cluster, ACCOUNTS, capacity=10, retry=partial(attempts, sleep=at_once), **options)  # type: ignore[arg-type]
+    return Store(cluster, ACCOUNTS, capacity=10, retry=partial(Attempts, sleep=at_once), **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture

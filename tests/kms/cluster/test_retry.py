@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ from kms.cluster.errors import (
     Unavailable,
     Unserved,
 )
-from kms.cluster.retry import RESERVE, SHARE, TRIES, Backoff, Budget, Call, attempts
+from kms.cluster.retry import RESERVE, SHARE, TRIES, Attempts, Backoff, Budget, Call
 
 READS = ("get", "list")
 WRITES = ("create", "update", "patch", "delete")
@@ -193,8 +195,17 @@ async def pauses_of(random: float, tries: int = 5) -> list[float]:
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    assert [each async for each in attempts(tries=tries, sleep=sleep, random=lambda: random)] == list(range(tries))
+    assert [each async for each in Attempts(tries=tries, sleep=sleep, random=lambda: random)] == list(range(tries))
     return slept
+
+
+async def test_a_loop_that_is_left_early_leaves_nothing_to_do() -> None:
+    """Before: one task for each change of an order or account, to close the generator."""
+    before = asyncio.all_tasks()
+    async for _ in Attempts():
+        break
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
 
 
 async def test_the_first_attempt_does_not_wait() -> None:
