@@ -8,7 +8,7 @@ several namespaces share a profile, each of these, a tenant, has a share too: it
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -39,7 +39,7 @@ class FairSlots:
 
     def __init__(self, limits: Sequence[int]) -> None:
         self._limits = limits
-        self._used: Counter[Path] = Counter()
+        self._used: dict[Path, int] = {}
         self._waiting = _Waiting()
 
     @asynccontextmanager
@@ -53,6 +53,8 @@ class FairSlots:
             self._hand_out()
 
     async def _acquire(self, leaf: Path) -> None:
+        if self._waiting.is_empty() and self._take_free(leaf):
+            return
         node = self._waiting
         for each in leaf:
             node = node.parts.setdefault(each, _Waiting())
@@ -67,13 +69,20 @@ class FairSlots:
                 self._hand_out()
             raise
 
+    def _take_free(self, leaf: Path) -> bool:
+        for depth, limit in enumerate(self._limits):
+            if self._used.get(leaf[:depth], 0) >= limit:
+                return False
+        self._count(leaf, 1)
+        return True
+
     def _hand_out(self) -> None:
         while (leaf := self._next(self._waiting, ())) is not None:
             self._count(leaf, 1)
 
     def _next(self, node: _Waiting, path: Path) -> Path | None:
         """Give the next slot below `node` to whose turn it is; returns the account, or None if none may have one."""
-        if self._used[path] >= self._limits[len(path)]:
+        if self._used.get(path, 0) >= self._limits[len(path)]:
             return None
         while node.futures:
             future = node.futures.popleft()
@@ -97,6 +106,8 @@ class FairSlots:
     def _count(self, leaf: Path, change: int) -> None:
         for depth in range(len(leaf) + 1):
             path = leaf[:depth]
-            self._used[path] += change
-            if not self._used[path]:
+            used = self._used.get(path, 0) + change
+            if used:
+                self._used[path] = used
+            else:
                 del self._used[path]
