@@ -115,12 +115,12 @@ def read_response(wire: bytes, query: Query) -> Response:
     except dns.exception.DNSException as error:
         raise UnrelatedMessage("not a DNS message") from error
     if flags & _TRUNCATED:  # its records may be incomplete; the client asks again by TCP
-        return Response(dns.rcode.from_flags(flags, 0), truncated=True)
+        return Response(_rcode(flags, 0), truncated=True)
     if sum(counts) > MAXIMUM_RECORDS:
         raise MalformedResponse("too many records")
     try:
         answers = _read_answers(parser, counts[0], query)
-        rcode = dns.rcode.from_flags(flags, _read_extended_flags(parser, counts[1] + counts[2]))
+        rcode = _rcode(flags, _read_extended_flags(parser, counts[1] + counts[2]))
     except dns.exception.DNSException as error:
         raise MalformedResponse("malformed records") from error
     if parser.remaining():
@@ -133,7 +133,7 @@ def _read_header(parser: dns.wire.Parser, query: Query) -> tuple[int, int, int, 
     id_, flags, questions, *counts = parser.get_struct("!HHHHHH")
     if id_ != query.id or flags & _RESPONSE_AND_OPCODE != _RESPONSE:
         raise UnrelatedMessage("not a response to the query")
-    if not questions and dns.rcode.from_flags(flags, 0) in _NO_QUESTION:
+    if not questions and _rcode(flags, 0) in _NO_QUESTION:
         return flags, *counts
     if questions == 1 and parser.wire.startswith(query.question, _HEADER):
         parser.seek(_HEADER + len(query.question))
@@ -196,6 +196,11 @@ def _read_extended_flags(parser: dns.wire.Parser, count: int) -> int:
         if type_ == dns.rdatatype.OPT:
             flags = ttl
     return flags
+
+
+def _rcode(flags: int, extended: int) -> int:
+    """The response code: four bits of the header, and eight of EDNS above them (RFC 6891, 6.1.3)."""
+    return flags & 0xF | extended >> 20 & 0xFF0
 
 
 def _follow_aliases(answers: _Answers, query: Query, rcode: int, *, followed: bool) -> Response:

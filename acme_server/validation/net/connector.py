@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Self
 
 from acme_server.problems import ProblemType
 from acme_server.validation.attempt import ValidationFailed
@@ -51,7 +50,7 @@ class TLSOptions:
 
 
 class Connection:
-    """An open connection, its remote address, and its TLS session if it has one."""
+    """An open connection, its remote address, and its TLS session if it has one. The end of a block aborts it."""
 
     def __init__(self, address: IPAddress, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.address = address
@@ -59,6 +58,12 @@ class Connection:
         self._writer = writer
         self._tls: TLSStream | None = None
         self._receiving: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.abort()
 
     @property
     def session(self) -> ssl.SSLObject | None:
@@ -95,14 +100,9 @@ class Connector:
         self._addresses = addresses
         self._timeout = timeout
 
-    @asynccontextmanager
-    async def connect(self, to: Destination, tls: TLSOptions | None = None) -> AsyncIterator[Connection]:
+    async def connect(self, to: Destination, tls: TLSOptions | None = None) -> Connection:
         """A connection to the first address of the destination that accepts it: IPv6, then IPv4."""
-        connection = await self._open(to, await self._permitted_addresses(to), tls)
-        try:
-            yield connection
-        finally:
-            connection.abort()
+        return await self._open(to, await self._permitted_addresses(to), tls)
 
     async def _permitted_addresses(self, to: Destination) -> list[IPAddress]:
         """The addresses that may be contacted. Raises ValidationFailed if there are none."""
