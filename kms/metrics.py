@@ -107,7 +107,8 @@ class LabelledHistogram:
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """All samples."""
         family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
-        names = [floatToGoString(bound) for bound in (*self._bounds, float("inf"))]
+        bounds = (*self._bounds, float("inf"))
+        names = [floatToGoString(bound) for bound in bounds]  # type: ignore[no-untyped-call]
         for labels, series in self._series.items():
             family.add_metric(labels, tuple(zip(names, accumulate(series.buckets), strict=True)), series.total)
             created = dict(zip(self._labels, labels, strict=True))

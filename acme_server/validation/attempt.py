@@ -148,10 +148,6 @@ class Attempts:
         self._timing = timing
         self._slots = FairSlots(in_flight)
 
-    def supports(self, type_: ChallengeType) -> bool:
-        """Whether there is a validator for challenges of that type."""
-        return type_ in self._validators
-
     async def run(self, validation: Validation) -> Outcome:
         """Attempt until control is proven, an attempt fails for good, or the time for attempts is over."""
         loop = asyncio.get_running_loop()

@@ -102,7 +102,24 @@ class Connector:
 
     async def connect(self, to: Destination, tls: TLSOptions | None = None) -> Connection:
         """A connection to the first address of the destination that accepts it: IPv6, then IPv4."""
-        return await self._open(to, await self._permitted_addresses(to), tls)
+        failures: list[str] = []
+        for address in await self._permitted_addresses(to):
+            try:
+                async with asyncio.timeout(self._timeout):
+                    return await _open_connection(address, to.port, tls)
+            except ssl.SSLError as error:
+                raise ValidationFailed(
+                    ProblemType.TLS,
+                    f"The TLS handshake with {_peer(to, address)} failed{_handshake_failure(error)}.",
+                    temporary=tls is not None and tls.temporary,
+                ) from None
+            except (OSError, TimeoutError) as error:
+                failures.append(f"{_show(to, address)} port {to.port}: {_reason(error)}")
+        raise ValidationFailed(
+            ProblemType.CONNECTION,
+            f"Connecting to {to.label} failed: {'; '.join(failures)}.",
+            temporary=True,
+        )
 
     async def _permitted_addresses(self, to: Destination) -> list[IPAddress]:
         """The addresses that may be contacted. Raises ValidationFailed if there are none."""
@@ -126,26 +143,6 @@ class Connector:
             raise ValidationFailed(
                 ProblemType.DNS, f"The DNS lookup (A, AAAA) of {to.label} failed: {error}.", temporary=True
             ) from None
-
-    async def _open(self, to: Destination, addresses: list[IPAddress], tls: TLSOptions | None) -> Connection:
-        failures: list[str] = []
-        for address in addresses:
-            try:
-                async with asyncio.timeout(self._timeout):
-                    return await _open_connection(address, to.port, tls)
-            except ssl.SSLError as error:
-                raise ValidationFailed(
-                    ProblemType.TLS,
-                    f"The TLS handshake with {_peer(to, address)} failed{_handshake_failure(error)}.",
-                    temporary=tls is not None and tls.temporary,
-                ) from None
-            except (OSError, TimeoutError) as error:
-                failures.append(f"{_show(to, address)} port {to.port}: {_reason(error)}")
-        raise ValidationFailed(
-            ProblemType.CONNECTION,
-            f"Connecting to {to.label} failed: {'; '.join(failures)}.",
-            temporary=True,
-        )
 
 
 async def _open_connection(address: IPAddress, port: int, tls: TLSOptions | None) -> Connection:
