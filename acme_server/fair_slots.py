@@ -44,15 +44,15 @@ class FairSlots:
 
     @asynccontextmanager
     async def hold(self, leaf: Path) -> AsyncIterator[None]:
-        """Wait for a slot for the account at this path, one shorter than `limits`, and hold it."""
-        await self._acquire(leaf)
+        """Wait for a slot for the account at this path, and hold it."""
+        await self.acquire(leaf)
         try:
             yield
         finally:
-            self._count(leaf, -1)
-            self._hand_out()
+            self.release(leaf)
 
-    async def _acquire(self, leaf: Path) -> None:
+    async def acquire(self, leaf: Path) -> None:
+        """Wait for a slot for the account at this path, one shorter than `limits`."""
         if self._waiting.is_empty() and self._take_free(leaf):
             return
         node = self._waiting
@@ -65,9 +65,13 @@ class FairSlots:
             await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
-                self._count(leaf, -1)
-                self._hand_out()
+                self.release(leaf)
             raise
+
+    def release(self, leaf: Path) -> None:
+        """Give a slot of the account back."""
+        self._count(leaf, -1)
+        self._hand_out()
 
     def _take_free(self, leaf: Path) -> bool:
         for depth, limit in enumerate(self._limits):

@@ -154,9 +154,12 @@ class Attempts:
         started = loop.time()
         first: float | None = None
         for delay in (*self._timing.retry_delays, None):
-            async with self._slots.hold(validation.account):
+            await self._slots.acquire(validation.account)
+            try:
                 first = loop.time() if first is None else first
                 result = await self._attempt(validation)
+            finally:
+                self._slots.release(validation.account)
             if isinstance(result, Valid):
                 self._metrics.observe_validation(validation.id.type, "valid", loop.time() - started)
                 return result

@@ -172,7 +172,7 @@ class Worker:
                 if not batch.is_empty():
                     await self._store(batch)
         finally:
-            batch.close()
+            batch.release()
             self._batches.pop(key, None)
 
     async def _store(self, batch: Batch) -> None:
