@@ -141,7 +141,7 @@ class Transport:
         async with self._watch(request) as answer:
             if on_open is not None:
                 on_open()
-            async for line in answer.content:
+            while line := await answer.content.readline():
                 yield line
 
     async def batches(self, request: Request, *, silence: float) -> AsyncGenerator[list[bytes], None]:
