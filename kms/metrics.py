@@ -35,26 +35,26 @@ class Counts(dict[Labels, int]):
 
 
 def counter(
-    registry: CollectorRegistry, name: str, text: str, labels: Sequence[str], *, clock: Clock = time.time
+    registry: CollectorRegistry, name: str, text: str, labelnames: Sequence[str], *, clock: Clock = time.time
 ) -> Counts:
     """Register a counter with labels; it appears as `<name>_total`."""
     counts = Counts(clock)
-    registry.register(_Counter(name, text, labels, counts))
+    registry.register(_Counter(name, text, labelnames, counts))
     return counts
 
 
 class _Counter:
-    def __init__(self, name: str, text: str, labels: Sequence[str], counts: Counts) -> None:
+    def __init__(self, name: str, text: str, labelnames: Sequence[str], counts: Counts) -> None:
         self._name = name
         self._text = text
-        self._labels = labels
+        self._labelnames = labelnames
         self._counts = counts
 
     def describe(self) -> Iterator[CounterMetricFamily]:
-        yield CounterMetricFamily(self._name, self._text, labels=self._labels)
+        yield CounterMetricFamily(self._name, self._text, labels=self._labelnames)
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        family = CounterMetricFamily(self._name, self._text, labels=self._labelnames)
         for labels, count in self._counts.items():
             family.add_metric(labels, count, created=self._counts.created[labels])
         yield family
@@ -79,14 +79,14 @@ class LabelledHistogram:
         registry: CollectorRegistry,
         name: str,
         text: str,
-        labels: Sequence[str],
+        labelnames: Sequence[str],
         *,
         buckets: Sequence[float],
         clock: Clock = time.time,
     ) -> None:
         self._name = name
         self._text = text
-        self._labels = labels
+        self._labelnames = labelnames
         self._bounds = tuple(buckets)
         self._clock = clock
         self._series: dict[Labels, _Series] = {}
@@ -102,15 +102,15 @@ class LabelledHistogram:
 
     def describe(self) -> Iterator[HistogramMetricFamily]:
         """The metric without samples, from which the registry has its names."""
-        yield HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        yield HistogramMetricFamily(self._name, self._text, labels=self._labelnames)
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """All samples."""
-        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        family = HistogramMetricFamily(self._name, self._text, labels=self._labelnames)
         bounds = (*self._bounds, float("inf"))
         names = [floatToGoString(bound) for bound in bounds]  # type: ignore[no-untyped-call]
         for labels, series in self._series.items():
             family.add_metric(labels, tuple(zip(names, accumulate(series.buckets), strict=True)), series.total)
-            created = dict(zip(self._labels, labels, strict=True))
+            created = dict(zip(self._labelnames, labels, strict=True))
             family.samples.append(Sample(f"{self._name}_created", created, series.created))
         yield family
