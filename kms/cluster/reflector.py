@@ -247,7 +247,7 @@ class ReflectorGroup(Generic[T]):
 
     def outage_seconds(self) -> float:
         """Seconds since the first of the watches that are lost now was lost; 0: all are open."""
-        return max(reflector.outage_seconds() for reflector in self._reflectors)
+        return max(map(Reflector.outage_seconds, self._reflectors))
 
     async def run(self) -> None:
         """Follow until cancelled."""
