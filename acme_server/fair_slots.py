@@ -8,7 +8,7 @@ several namespaces share a profile, each of these, a tenant, has a share too: it
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -39,20 +39,22 @@ class FairSlots:
 
     def __init__(self, limits: Sequence[int]) -> None:
         self._limits = limits
-        self._used: Counter[Path] = Counter()
+        self._used: dict[Path, int] = {}
         self._waiting = _Waiting()
 
     @asynccontextmanager
     async def hold(self, leaf: Path) -> AsyncIterator[None]:
-        """Wait for a slot for the account at this path, one shorter than `limits`, and hold it."""
-        await self._acquire(leaf)
+        """Wait for a slot for the account at this path, and hold it."""
+        await self.acquire(leaf)
         try:
             yield
         finally:
-            self._count(leaf, -1)
-            self._hand_out()
+            self.release(leaf)
 
-    async def _acquire(self, leaf: Path) -> None:
+    async def acquire(self, leaf: Path) -> None:
+        """Wait for a slot for the account at this path, one shorter than `limits`."""
+        if self._waiting.is_empty() and self._take_free(leaf):
+            return
         node = self._waiting
         for each in leaf:
             node = node.parts.setdefault(each, _Waiting())
@@ -63,9 +65,20 @@ class FairSlots:
             await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
-                self._count(leaf, -1)
-                self._hand_out()
+                self.release(leaf)
             raise
+
+    def release(self, leaf: Path) -> None:
+        """Give a slot of the account back."""
+        self._count(leaf, -1)
+        self._hand_out()
+
+    def _take_free(self, leaf: Path) -> bool:
+        for depth, limit in enumerate(self._limits):
+            if self._used.get(leaf[:depth], 0) >= limit:
+                return False
+        self._count(leaf, 1)
+        return True
 
     def _hand_out(self) -> None:
         while (leaf := self._next(self._waiting, ())) is not None:
@@ -73,7 +86,7 @@ class FairSlots:
 
     def _next(self, node: _Waiting, path: Path) -> Path | None:
         """Give the next slot below `node` to whose turn it is; returns the account, or None if none may have one."""
-        if self._used[path] >= self._limits[len(path)]:
+        if self._used.get(path, 0) >= self._limits[len(path)]:
             return None
         while node.futures:
             future = node.futures.popleft()
@@ -97,6 +110,8 @@ class FairSlots:
     def _count(self, leaf: Path, change: int) -> None:
         for depth in range(len(leaf) + 1):
             path = leaf[:depth]
-            self._used[path] += change
-            if not self._used[path]:
+            used = self._used.get(path, 0) + change
+            if used:
+                self._used[path] = used
+            else:
                 del self._used[path]

@@ -12,6 +12,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, Literal, TextIO
 
 import msgspec
@@ -22,6 +23,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 _ESCAPES = {code: repr(chr(code))[1:-1] for code in (*range(32), 127, 0x85, 0x2028, 0x2029)}
 _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in (127, 0x85, 0x2028, 0x2029)}
 """Characters that JSON allows unescaped, but that many programs take for the end of a line."""
+_root = logging.getLogger()
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
@@ -37,15 +39,11 @@ def log_often(logger: logging.Logger, event: str, fields: Mapping[str, Any]) -> 
     """
     if not logger.isEnabledFor(logging.INFO):
         return
-    match logging.getLogger().handlers:
+    match _root.handlers:
         case [JSONLines(turns=None) as lines]:
             lines.write(logger, event, fields)
         case _:
             logger.info(event, extra=fields)
-
-
-def _time_of(created: float) -> str:
-    return f"{_second(int(created))}.{int(created % 1 * 1000):03d}Z"
 
 
 @functools.lru_cache(maxsize=1)
@@ -75,7 +73,8 @@ class JSONFormatter(logging.Formatter):
 
     def line(self, created: float, level: str, logger: str, event: str, fields: Mapping[str, Any]) -> str:
         """The line of an event at that time, in seconds since the epoch; no field may be None."""
-        line = {"time": _time_of(created), "level": level, "logger": logger, "event": event, **fields}
+        time_ = f"{_second(int(created))}.{int(created % 1 * 1000):03d}Z"
+        line = {"time": time_, "level": level, "logger": logger, "event": event, **fields}
         return escape_line_ends(self._encode(line).decode())
 
 
@@ -85,7 +84,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Format the record as one line; a traceback follows on further lines."""
         fields = "".join(f" {key}={value}" for key, value in fields_of(record).items())
-        line = f"{_time_of(record.created)[11:19]} {record.levelname:<5} {record.name} {record.getMessage()}{fields}"
+        line = f"{_second(int(record.created))[11:]} {record.levelname:<5} {record.name} {record.getMessage()}{fields}"
         # Names and contacts are untrusted: a line break in one of them must not look like a new event.
         line = line.translate(_ESCAPES)
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
@@ -119,18 +118,19 @@ class JSONLines(TurnHandler):
         super().__init__(stream)
         self._formatter = JSONFormatter()
         self.setFormatter(self._formatter)
+        self._writing = self.lock or nullcontext()  # the lock of all handlers, without the calls to take it
 
     def write(self, logger: logging.Logger, event: str, fields: Mapping[str, Any]) -> None:
         """Write an event of level INFO without a record."""
-        shown = {key: value for key, value in fields.items() if value is not None}
-        self.acquire()
+        if None in fields.values():
+            fields = {key: value for key, value in fields.items() if value is not None}
         try:
-            self.stream.write(f"{self._formatter.line(time.time(), 'info', logger.name, event, shown)}\n")
-            self.stream.flush()
+            line = self._formatter.line(time.time(), "info", logger.name, event, fields)
+            with self._writing:
+                self.stream.write(f"{line}\n")
+                self.stream.flush()
         except (OSError, ValueError):  # ValueError: the stream is closed, or a text has no UTF-8
             logger.info(event, extra=fields)  # logging reports what it cannot write, and goes on
-        finally:
-            self.release()
 
 
 def take_turns(turns: int) -> None:

@@ -86,7 +86,7 @@ class Poster:
         destination = Destination(target.name, target.port, "the receiver", hidden=True)
         tls = TLSOptions(await self._context(receiver.ca_bundle), target.name.value)
         exchange = Exchange(target.host, target.path, method="POST", agent="kms-acme", headers=headers, body=body)
-        async with self.connector.connect(destination, tls) as connection:
+        with await self.connector.connect(destination, tls) as connection:
             return await exchange.read_status(connection.send_request(exchange.request))
 
     async def _context(self, ca_bundle: str | None) -> ssl.SSLContext:

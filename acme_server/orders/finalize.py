@@ -35,6 +35,7 @@ from acme_server.urls import URLs
 from kms.clock import Clock
 from kms.contract import DURATION_SHORTENED, minimum_rest
 from kms.issuers import Issuer, IssuerNotReady, Issuers
+from kms.logs import log_often
 from kms.pki.csr import CertificateRequest
 from kms.pki.returned.form import MAXIMUM_SIZE
 from kms.resources.meta import Key, is_true, key_of
@@ -167,9 +168,10 @@ class OrderFinalization:
         self._metrics.count_order("valid", order.profile_key)
         if is_true(finished.status.conditions, DURATION_SHORTENED):
             self._metrics.count_shortened()
-        decisions.info(
+        log_often(
+            decisions,
             "certificate issued",
-            extra={
+            {
                 "order": finished.metadata.name,
                 "profile": "/".join(profile.key),
                 "account": finished.spec.account_ref.name,

@@ -33,6 +33,7 @@ from acme_server.tasks import in_thread_if_large
 from acme_server.validation.worker import Worker
 from kms.clock import Clock, Entropy
 from kms.cluster.errors import AlreadyExists
+from kms.logs import log_often
 from kms.pki.names import Name
 from kms.resources.accounts import ACMEAccount
 from kms.resources.client_namespaces import Clients
@@ -314,4 +315,4 @@ class NewOrders:
 
 def _log(event: str, caller: Caller, **more: object) -> None:
     who = {"account": caller.account.metadata.name, "profile": "/".join(caller.profile.key)}
-    decisions.info(event, extra=who | more)
+    log_often(decisions, event, who | more)

@@ -15,6 +15,7 @@ from acme_server.problems import AccountNotValid, ACMEError, ProblemType, Refuse
 from acme_server.profiles import Profiles
 from acme_server.state.store import Store
 from kms.clock import Clock
+from kms.logs import log_often
 from kms.resources.accounts import ACMEAccount
 from kms.resources.orders import ACMEOrder, StoredProblem
 
@@ -96,9 +97,10 @@ class ValidationResults:
     def _log(self, order: ACMEOrder, outcomes: Mapping[ChallengeId, Outcome]) -> None:
         for id_, outcome in outcomes.items():
             problem = outcome.problem if isinstance(outcome, Failed) else None
-            decisions.info(
+            log_often(
+                decisions,
                 "challenge invalid" if problem else "challenge valid",
-                extra={
+                {
                     "order": order.metadata.name,
                     "identifier": order.status.authorizations[id_.position].identifier.value,
                     "challenge": id_.type,

@@ -148,19 +148,18 @@ class Attempts:
         self._timing = timing
         self._slots = FairSlots(in_flight)
 
-    def supports(self, type_: ChallengeType) -> bool:
-        """Whether there is a validator for challenges of that type."""
-        return type_ in self._validators
-
     async def run(self, validation: Validation) -> Outcome:
         """Attempt until control is proven, an attempt fails for good, or the time for attempts is over."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         first: float | None = None
         for delay in (*self._timing.retry_delays, None):
-            async with self._slots.hold(validation.account):
+            await self._slots.acquire(validation.account)
+            try:
                 first = loop.time() if first is None else first
                 result = await self._attempt(validation)
+            finally:
+                self._slots.release(validation.account)
             if isinstance(result, Valid):
                 self._metrics.observe_validation(validation.id.type, "valid", loop.time() - started)
                 return result

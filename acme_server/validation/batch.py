@@ -23,7 +23,7 @@ class Batch:
         self._polled: float | None = None
         self._draining = False
         self._changed = asyncio.Event()
-        self._stored = asyncio.Event()
+        self._waiting: set[asyncio.Future[None]] = set()
 
     def note_response(self, order: ACMEOrder, *, now: float) -> None:
         """The client has responded to a challenge of the order, whose latest version this is."""
@@ -71,20 +71,24 @@ class Batch:
         self._polled = None
         for id_, each in self.running.items():
             each.announced = each.announced or id_ in announced
-        self._stored.set()
-        self._stored = asyncio.Event()
+        self.release()
 
-    def close(self) -> None:
-        """No more outcomes will be stored: wake up the waiting requests."""
-        self._stored.set()
+    def release(self) -> None:
+        """Wake up the requests that wait until outcomes are stored."""
+        for each in self._waiting:
+            _wake(each)
 
     async def wait_until_stored(self) -> None:
         """Wait until outcomes are stored, a little longer than a poll, which makes them due."""
+        loop = asyncio.get_running_loop()
+        stored: asyncio.Future[None] = loop.create_future()
+        self._waiting.add(stored)
+        timer = loop.call_later(self._timing.poll + 1, _wake, stored)
         try:
-            async with asyncio.timeout(self._timing.poll + 1):
-                await self._stored.wait()
-        except TimeoutError:
-            return
+            await stored
+        finally:
+            timer.cancel()
+            self._waiting.discard(stored)
 
     async def wait_until_due(self) -> None:
         """Wait until something must be stored, or the batch is empty."""
@@ -129,3 +133,8 @@ class Batch:
             each.state != "pending" or position in decided
             for position, each in enumerate(self.order.status.authorizations)
         )
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)

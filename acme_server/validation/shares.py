@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import NamedTuple
 
 from acme_server.fair_slots import Path
@@ -26,11 +25,11 @@ class QueueShares:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._counts: Counter[Path] = Counter()
-        self._children: Counter[Path] = Counter()
+        self._counts: dict[Path, int] = {}
+        self._children: dict[Path, int] = {}
 
     def __len__(self) -> int:
-        return self._counts[()]
+        return self._counts.get((), 0)
 
     def has_room(self, leaf: Path) -> bool:
         """Whether the account (namespace, profile, tenant, account) may queue one more.
@@ -38,24 +37,27 @@ class QueueShares:
         Where the whole, a namespace or a profile has reached its limit, a part with less than an equal share of it may
         still queue more. So no limit is exceeded by more than its double.
         """
-        if self._counts[leaf] >= self._limits.account:
+        if self._counts.get(leaf, 0) >= self._limits.account:
             return False
-        return all(self._has_room(leaf[:depth], leaf[: depth + 1]) for depth in range(len(leaf)))
+        for depth in range(len(leaf)):
+            whole, limit = leaf[:depth], self._limits[depth]
+            if self._counts.get(whole, 0) >= limit and not self._is_below_share(whole, leaf[: depth + 1], limit):
+                return False
+        return True
 
-    def _has_room(self, whole: Path, part: Path) -> bool:
-        limit = self._limits[len(whole)]
-        if self._counts[whole] < limit:
-            return True
-        parts = self._children[whole] + (self._counts[part] == 0)
-        return self._counts[part] < limit // parts
+    def _is_below_share(self, whole: Path, part: Path, limit: int) -> bool:
+        count = self._counts.get(part, 0)
+        parts = self._children[whole] + (count == 0)
+        return count < limit // parts
 
     def add(self, leaf: Path) -> None:
         """Count one more of the account."""
         for depth in range(len(leaf) + 1):
             path = leaf[:depth]
-            self._counts[path] += 1
-            if self._counts[path] == 1 and path:
-                self._children[path[:-1]] += 1
+            count = self._counts.get(path, 0)
+            self._counts[path] = count + 1
+            if not count and path:
+                self._children[path[:-1]] = self._children.get(path[:-1], 0) + 1
 
     def remove(self, leaf: Path) -> None:
         """Count one less of the account."""

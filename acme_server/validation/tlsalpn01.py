@@ -51,7 +51,7 @@ class TLSALPN01:
         destination = Destination(Name(identifier.type, identifier.value), self._port, identifier.value)
         tls = TLSOptions(self._context, server_name(identifier), temporary=True)
         # After the handshake nothing is sent or read.
-        async with self._connector.connect(destination, tls) as connection:
+        with await self._connector.connect(destination, tls) as connection:
             server = f"{identifier.value} ({connection.address}) port {self._port}"
             certificate = _negotiated_certificate(connection, server)
         try:

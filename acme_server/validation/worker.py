@@ -63,6 +63,7 @@ class Worker:
     ) -> None:
         self._store_results = store_results
         self._timing = timing or ValidationTiming()
+        self._validated = frozenset(validators)
         self._attempts = Attempts(
             validators=validators,
             check_caa=check_caa,
@@ -87,7 +88,7 @@ class Worker:
 
     def validates(self, type_: ChallengeType) -> bool:
         """Whether challenges of that type can be validated; others are never offered."""
-        return self._attempts.supports(type_)
+        return type_ in self._validated
 
     def start(self, order: ACMEOrder, id_: ChallengeId, thumbprint: str, *, quiet: bool = False) -> None:
         """Start to validate the challenge with the account key of that thumbprint.
@@ -171,7 +172,7 @@ class Worker:
                 if not batch.is_empty():
                     await self._store(batch)
         finally:
-            batch.close()
+            batch.release()
             self._batches.pop(key, None)
 
     async def _store(self, batch: Batch) -> None:

@@ -341,8 +341,9 @@ class Cluster:
         Invalid for a field that the schema does not know; without, the API server leaves such a field out.
         """
         path = resource_path(kind, object_.metadata.namespace, object_.metadata.name, subresource)
-        query = {"fieldValidation": "Strict"} if strict else None
-        request = api_request("update", kind, path, query=query, body=encode(kind, object_))
+        if strict:
+            path += "?fieldValidation=Strict"
+        request = api_request("update", kind, path, body=encode(kind, object_))
         return decode(kind, await self._transport.send(request))
 
     async def apply(

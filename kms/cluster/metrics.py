@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache
-
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry
 
 from kms.contract import Program
+from kms.metrics import LabelledHistogram, counter
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -16,31 +15,24 @@ class APIMetrics:
 
     def __init__(self, registry: CollectorRegistry, program: Program) -> None:
         self._program = program
-        # `cache` spares the checks and the lock of labels() for every call; there are few label values.
-        self._requests = cache(
-            Counter(
-                "kms_acme_api_requests",
-                "Requests to the API server (status 0: no answer).",
-                ("program", "verb", "kind", "status"),
-                registry=registry,
-            ).labels
+        self._requests = counter(
+            registry,
+            "kms_acme_api_requests",
+            "Requests to the API server (status 0: no answer).",
+            ("program", "verb", "kind", "status"),
         )
-        self._repeats = cache(
-            Counter(
-                "kms_acme_api_repeats",
-                "Requests to the API server that were sent again.",
-                ("program", "verb", "kind"),
-                registry=registry,
-            ).labels
+        self._repeats = counter(
+            registry,
+            "kms_acme_api_repeats",
+            "Requests to the API server that were sent again.",
+            ("program", "verb", "kind"),
         )
-        self._seconds = cache(
-            Histogram(
-                "kms_acme_api_request_duration_seconds",
-                "Time that the API server took to answer.",
-                ("program", "verb", "kind"),
-                buckets=_SECONDS,
-                registry=registry,
-            ).labels
+        self._seconds = LabelledHistogram(
+            registry,
+            "kms_acme_api_request_duration_seconds",
+            "Time that the API server took to answer.",
+            ("program", "verb", "kind"),
+            buckets=_SECONDS,
         )
 
     def count(self, verb: str, kind: str, status: int, seconds: float) -> None:
@@ -48,9 +40,9 @@ class APIMetrics:
 
         A watch counts when it begins, and once more, with status 0, when it breaks off.
         """
-        self._requests(self._program, verb, kind, str(status)).inc()
-        self._seconds(self._program, verb, kind).observe(seconds)
+        self._requests[self._program, verb, kind, str(status)] += 1
+        self._seconds.observe((self._program, verb, kind), seconds)
 
     def count_repeat(self, verb: str, kind: str) -> None:
         """Count a request that is going to be sent again."""
-        self._repeats(self._program, verb, kind).inc()
+        self._repeats[self._program, verb, kind] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NotRequired, TypedDict, TypeVar, Unpack
@@ -17,6 +18,8 @@ from kms.resources.meta import Resource
 
 T = TypeVar("T", bound=Resource)
 
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""Names that a path contains as they are: those of nearly all objects."""
 _MICROSECONDS = "%Y-%m-%dT%H:%M:%S.%fZ"
 NOTE_BYTES = 1024
 """The API server's limit for the text of an Event."""
@@ -131,6 +134,8 @@ def event_series(namespace: str, name: str, *, count: int, time: datetime) -> Re
 
 
 def _segment(name: str) -> str:
+    if _PLAIN.fullmatch(name):
+        return name
     # An empty name would turn "delete this one" into "delete all of them", dots would climb.
     if name in {"", ".", ".."}:
         raise Invalid(f"{name!r} is no name of an object or a namespace")

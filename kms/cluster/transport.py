@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Literal
 
@@ -98,12 +98,13 @@ class Transport:
     async def send(self, request: Request) -> bytes:
         """The body of the answer, after as many attempts as kms.cluster.retry allows. Raises ClusterError."""
         deadline = asyncio.get_running_loop().time() + self._deadline
-        call = Call(request.verb, self._budget, patience=PATIENCE * self._deadline, random=self._timing.random)
+        call: Call | None = None
         began = self._timing.monotonic()
         while True:
             try:
                 body = await self._attempt(request, deadline)
             except ClusterError as error:
+                call = call or self._call(request.verb)
                 pause = call.pause(error, self._timing.monotonic() - began)
             else:
                 self._budget.earn()
@@ -111,6 +112,9 @@ class Transport:
             if self._metrics is not None:
                 self._metrics.count_repeat(request.verb, request.plural)
             await self._timing.sleep(pause)
+
+    def _call(self, verb: Verb) -> Call:
+        return Call(verb, self._budget, patience=PATIENCE * self._deadline, random=self._timing.random)
 
     async def _attempt(self, request: Request, deadline: float) -> bytes:
         started = time.perf_counter()
@@ -137,7 +141,7 @@ class Transport:
         async with self._watch(request) as answer:
             if on_open is not None:
                 on_open()
-            async for line in answer.content:
+            while line := await answer.content.readline():
                 yield line
 
     async def batches(self, request: Request, *, silence: float) -> AsyncGenerator[list[bytes], None]:
@@ -191,13 +195,15 @@ class Transport:
                 return await self._ask(session, request, renewed)
         return answer
 
-    async def _ask(self, session: aiohttp.ClientSession, request: Request, token: str | None) -> aiohttp.ClientResponse:
+    def _ask(
+        self, session: aiohttp.ClientSession, request: Request, token: str | None
+    ) -> Awaitable[aiohttp.ClientResponse]:
         headers = {"Accept": request.accept}
         if token is not None:
             headers["Authorization"] = token
         if request.body is not None:
             headers["Content-Type"] = request.content_type
-        return await session.request(
+        return session.request(
             _METHODS[request.verb],
             URL(self._connection.host + request.target, encoded=True),
             data=request.body,

@@ -142,7 +142,9 @@ class Resolver:
         for server in self.servers * self._rounds:
             try:
                 async with asyncio.timeout(self._timeout):
-                    response = await self._ask_server(server, name, type_)
+                    response = await _exchange(server, self._query(name, type_, edns=True))
+                    if response.rcode in _EDNS_UNKNOWN:  # RFC 6891, 7
+                        response = await _exchange(server, self._query(name, type_, edns=False))
             except TimeoutError:
                 continue
             except OSError:
@@ -155,16 +157,6 @@ class Resolver:
                 # SERVFAIL is also the answer where the validation of DNSSEC failed.
                 failure = f"the DNS servers answered {dns.rcode.to_text(dns.rcode.Rcode.make(response.rcode))}"
         raise LookupFailed(failure)
-
-    async def _ask_server(self, server: Address, name: dns.name.Name, type_: RecordType) -> Response:
-        """The response of one server, also of one that does not know EDNS (RFC 6891, 7).
-
-        Raises OSError, EOFError and ValueError.
-        """
-        response = await _exchange(server, self._query(name, type_, edns=True))
-        if response.rcode in _EDNS_UNKNOWN:
-            response = await _exchange(server, self._query(name, type_, edns=False))
-        return response
 
     def _query(self, name: dns.name.Name, type_: RecordType, *, edns: bool) -> Query:
         # Each attempt has an ID of its own: a late response to an earlier one does not match it.

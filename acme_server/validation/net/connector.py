@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Self
 
 from acme_server.problems import ProblemType
 from acme_server.validation.attempt import ValidationFailed
@@ -51,7 +50,7 @@ class TLSOptions:
 
 
 class Connection:
-    """An open connection, its remote address, and its TLS session if it has one."""
+    """An open connection, its remote address, and its TLS session if it has one. The end of a block aborts it."""
 
     def __init__(self, address: IPAddress, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.address = address
@@ -59,6 +58,12 @@ class Connection:
         self._writer = writer
         self._tls: TLSStream | None = None
         self._receiving: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.abort()
 
     @property
     def session(self) -> ssl.SSLObject | None:
@@ -95,14 +100,26 @@ class Connector:
         self._addresses = addresses
         self._timeout = timeout
 
-    @asynccontextmanager
-    async def connect(self, to: Destination, tls: TLSOptions | None = None) -> AsyncIterator[Connection]:
+    async def connect(self, to: Destination, tls: TLSOptions | None = None) -> Connection:
         """A connection to the first address of the destination that accepts it: IPv6, then IPv4."""
-        connection = await self._open(to, await self._permitted_addresses(to), tls)
-        try:
-            yield connection
-        finally:
-            connection.abort()
+        failures: list[str] = []
+        for address in await self._permitted_addresses(to):
+            try:
+                async with asyncio.timeout(self._timeout):
+                    return await _open_connection(address, to.port, tls)
+            except ssl.SSLError as error:
+                raise ValidationFailed(
+                    ProblemType.TLS,
+                    f"The TLS handshake with {_peer(to, address)} failed{_handshake_failure(error)}.",
+                    temporary=tls is not None and tls.temporary,
+                ) from None
+            except (OSError, TimeoutError) as error:
+                failures.append(f"{_show(to, address)} port {to.port}: {_reason(error)}")
+        raise ValidationFailed(
+            ProblemType.CONNECTION,
+            f"Connecting to {to.label} failed: {'; '.join(failures)}.",
+            temporary=True,
+        )
 
     async def _permitted_addresses(self, to: Destination) -> list[IPAddress]:
         """The addresses that may be contacted. Raises ValidationFailed if there are none."""
@@ -126,26 +143,6 @@ class Connector:
             raise ValidationFailed(
                 ProblemType.DNS, f"The DNS lookup (A, AAAA) of {to.label} failed: {error}.", temporary=True
             ) from None
-
-    async def _open(self, to: Destination, addresses: list[IPAddress], tls: TLSOptions | None) -> Connection:
-        failures: list[str] = []
-        for address in addresses:
-            try:
-                async with asyncio.timeout(self._timeout):
-                    return await _open_connection(address, to.port, tls)
-            except ssl.SSLError as error:
-                raise ValidationFailed(
-                    ProblemType.TLS,
-                    f"The TLS handshake with {_peer(to, address)} failed{_handshake_failure(error)}.",
-                    temporary=tls is not None and tls.temporary,
-                ) from None
-            except (OSError, TimeoutError) as error:
-                failures.append(f"{_show(to, address)} port {to.port}: {_reason(error)}")
-        raise ValidationFailed(
-            ProblemType.CONNECTION,
-            f"Connecting to {to.label} failed: {'; '.join(failures)}.",
-            temporary=True,
-        )
 
 
 async def _open_connection(address: IPAddress, port: int, tls: TLSOptions | None) -> Connection:

@@ -95,8 +95,9 @@ class Exchange:
     async def read_response(self, reader: StreamReader, *, maximum_body: int) -> Response:
         """Read the response. Raises InvalidResponse; EOFError if the connection ends too early; OSError."""
         head = await self._read_head(reader)
-        locations = [value for name, value in head.headers if name == b"location"]
-        body = await self._read_body(reader, head, maximum_body) if head.status_code == _OK else b""
+        fields = list(head.headers)
+        locations = [value for name, value in fields if name == b"location"]
+        body = await self._read_body(reader, fields, maximum_body) if head.status_code == _OK else b""
         return Response(head.status_code, b", ".join(locations) if locations else None, body)
 
     async def read_status(self, reader: StreamReader) -> tuple[int, bytes | None]:
@@ -112,13 +113,14 @@ class Exchange:
                 return event
         raise InvalidResponse("it has too many interim responses")
 
-    async def _read_body(self, reader: StreamReader, head: h11.Response, maximum: int) -> bytes:
-        fields = dict(head.headers)
-        length = fields.get(b"content-length")
-        if any(name == b"content-encoding" and _names_compression(value) for name, value in head.headers):
+    async def _read_body(self, reader: StreamReader, fields: Sequence[tuple[bytes, bytes]], maximum: int) -> bytes:
+        codings = [value for name, value in fields if name == b"content-encoding"]
+        if any(map(_names_compression, codings)):
             raise InvalidResponse("its body is compressed")
+        by_name = dict(fields)
+        length = by_name.get(b"content-length")
         # With both, two programs may see two different bodies (RFC 9112, 6.3).
-        if length is not None and b"transfer-encoding" in fields:
+        if length is not None and b"transfer-encoding" in by_name:
             raise InvalidResponse("its body has a transfer coding and a Content-Length")
         too_long = InvalidResponse(f"its body is longer than {maximum} bytes")
         if length is not None and int(length) > maximum:
@@ -226,7 +228,7 @@ class HTTPClient:
     async def _get(self, url: FetchURL, hop: int, maximum_body: int) -> tuple[Response, str]:
         """The response of one hop, and a description of where it comes from."""
         tls = TLSOptions(self._context, url.name.value) if url.scheme == "https" else None
-        async with self._connector.connect(_destination(url, hop), tls) as connection:
+        with await self._connector.connect(_destination(url, hop), tls) as connection:
             source = _describe(url, hop, connection.address)
             exchange = Exchange(url.host, url.path)
             try:
