@@ -8,7 +8,7 @@ each owner once, and no more names than chains of aliases need; the names of oth
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import Literal, NamedTuple, cast
 
@@ -40,18 +40,15 @@ MAXIMUM_ALIASES = 8
 MAXIMUM_NAMES = 36
 """Names of a response that are parsed: owners and targets of a DNAME and a CNAME for each alias of a chain."""
 
-_HEAD = struct.Struct("!HHHHHH")
-"""ID, flags, and the counts of questions, answers, records of authority and additional records (RFC 1035, 4.1.1)."""
-_RECORD = struct.Struct("!HHIH")
-"""Type, class, TTL and length of data, after the name of a record (RFC 1035, 4.1.3)."""
-_EDNS = b"\0" + _RECORD.pack(dns.rdatatype.OPT, UDP_PAYLOAD, 0, 0)
+_EDNS = b"\0" + struct.pack("!HHIH", dns.rdatatype.OPT, UDP_PAYLOAD, 0, 0)
 """A record of EDNS version 0 without options (RFC 6891, 6.1.2)."""
 _NO_QUESTION = frozenset({dns.rcode.FORMERR, dns.rcode.SERVFAIL, dns.rcode.NOTIMP, dns.rcode.REFUSED})
 """What a server may answer without repeating the question."""
-_ALIASES: Mapping[int, dns.rdatatype.RdataType] = {each: each for each in (dns.rdatatype.CNAME, dns.rdatatype.DNAME)}
+_ALIASES = frozenset({dns.rdatatype.CNAME, dns.rdatatype.DNAME})
 
 _POINTER = 0xC0
-_TO_QUESTION = bytes((_POINTER, _HEAD.size))
+_HEADER = 12
+_TO_QUESTION = bytes((_POINTER, _HEADER))
 """The name of the question, as most servers spell it in their records: by a pointer (RFC 1035, 4.1.4)."""
 _RESPONSE, _RESPONSE_AND_OPCODE = 0x8000, 0xF800
 """The flag of responses (QR), and what of the flags must be that alone: the opcode of queries is zero."""
@@ -105,110 +102,100 @@ def build_query(name: dns.name.Name, type_: RecordType, id_: int, *, edns: bool 
     dnspython's own messages compress names, which takes milliseconds for one of 127 labels.
     """
     rdtype = dns.rdatatype.RdataType[type_]
-    header = _HEAD.pack(id_, dns.flags.RD, 1, 0, 0, 1 if edns else 0)
+    header = struct.pack("!HHHHHH", id_, dns.flags.RD, 1, 0, 0, 1 if edns else 0)
     question = (name.to_wire() or b"") + struct.pack("!HH", rdtype, dns.rdataclass.IN)
     return Query(id_, name, rdtype, header + question + (_EDNS if edns else b""), question)
 
 
 def read_response(wire: bytes, query: Query) -> Response:
     """Read the response to the query. Raises UnrelatedMessage and MalformedResponse."""
+    parser = dns.wire.Parser(wire)
     try:
-        flags, counts, offset = _read_header(wire, query)
-    except (dns.exception.DNSException, struct.error) as error:
+        flags, *counts = _read_header(parser, query)
+    except dns.exception.DNSException as error:
         raise UnrelatedMessage("not a DNS message") from error
     if flags & _TRUNCATED:  # its records may be incomplete; the client asks again by TCP
         return Response(_rcode(flags, 0), truncated=True)
     if sum(counts) > MAXIMUM_RECORDS:
         raise MalformedResponse("too many records")
     try:
-        answers, offset = _read_answers(wire, offset, counts[0], query)
-        extended, offset = _read_extended_flags(wire, offset, counts[1] + counts[2])
-    except (dns.exception.DNSException, struct.error, IndexError) as error:
+        answers = _read_answers(parser, counts[0], query)
+        rcode = _rcode(flags, _read_extended_flags(parser, counts[1] + counts[2]))
+    except dns.exception.DNSException as error:
         raise MalformedResponse("malformed records") from error
-    if offset != len(wire):
+    if parser.remaining():
         raise MalformedResponse("octets after the last record")
-    return _follow_aliases(answers, query, _rcode(flags, extended), followed=bool(counts[1]))
+    return _follow_aliases(answers, query, rcode, followed=bool(counts[1]))
 
 
-def _read_header(wire: bytes, query: Query) -> tuple[int, Sequence[int], int]:
-    """Read header and question: the flags, the counts of records, and where these begin.
-
-    Raises UnrelatedMessage, DNSException and struct.error.
-    """
-    id_, flags, questions, *counts = _HEAD.unpack_from(wire)
+def _read_header(parser: dns.wire.Parser, query: Query) -> tuple[int, int, int, int]:
+    """Read header and question: the flags, and the counts of records. Raises UnrelatedMessage and DNSException."""
+    id_, flags, questions, *counts = parser.get_struct("!HHHHHH")
     if id_ != query.id or flags & _RESPONSE_AND_OPCODE != _RESPONSE:
         raise UnrelatedMessage("not a response to the query")
     if not questions and _rcode(flags, 0) in _NO_QUESTION:
-        return flags, counts, _HEAD.size
-    if questions == 1 and wire.startswith(query.question, _HEAD.size):
-        return flags, counts, _HEAD.size + len(query.question)
-    parser = dns.wire.Parser(wire, _HEAD.size)
+        return flags, *counts
+    if questions == 1 and parser.wire.startswith(query.question, _HEADER):
+        parser.seek(_HEADER + len(query.question))
+        return flags, *counts
     if (  # the case of the letters may differ
         questions != 1
         or parser.get_name(decompress=True) != query.name
         or parser.get_struct("!HH") != (query.type, dns.rdataclass.IN)
     ):
         raise UnrelatedMessage("a response to another query")
-    return flags, counts, parser.current
+    return flags, *counts
 
 
-def _read_answers(wire: bytes, start: int, count: int, query: Query) -> tuple[_Answers, int]:
-    """Read the records of the type that was asked for, and aliases; skip others. Also returns where they end."""
+def _read_answers(parser: dns.wire.Parser, count: int, query: Query) -> _Answers:
+    """Read the records of the type that was asked for, and aliases; skip others."""
     # Records of one name begin with the same octets, usually with the same pointer.
     owners: dict[bytes, dict[int, list[Rdata]]] = {}
     found: dict[dns.name.Name, dict[int, list[Rdata]]] = {}
     parsed = 0
     for _ in range(count):
-        name_end, type_, class_, _, data, end = _record_at(wire, start)
-        rdtype = query.type if type_ == query.type else _ALIASES.get(type_)
-        if class_ == dns.rdataclass.IN and rdtype is not None:
-            octets = wire[start:name_end]
+        start = parser.current
+        _skip_name(parser)
+        octets = parser.wire[start : parser.current]
+        type_, class_, _, length = parser.get_struct("!HHIH")
+        with parser.restrict_to(length):
+            if class_ != dns.rdataclass.IN or (type_ != query.type and type_ not in _ALIASES):
+                parser.get_remaining()
+                continue
             parsed += (octets not in owners) + (type_ in _ALIASES)
             if parsed > MAXIMUM_NAMES:
                 raise MalformedResponse("too many names")
             if octets not in owners:
-                is_own = octets == _TO_QUESTION and wire.startswith(query.question, _HEAD.size)
-                owners[octets] = found.setdefault(query.name if is_own else _name_at(wire, start), {})
-            record = dns.rdata.from_wire(dns.rdataclass.IN, rdtype, wire, data, end - data)
-            owners[octets].setdefault(type_, []).append(record)
-        start = end
-    return found, start
+                is_own = octets == _TO_QUESTION and parser.wire.startswith(query.question, _HEADER)
+                owners[octets] = found.setdefault(query.name if is_own else _name_at(parser, start), {})
+            owners[octets].setdefault(type_, []).append(dns.rdata.from_wire_parser(class_, type_, parser))
+    return found
 
 
-def _name_at(wire: bytes, offset: int) -> dns.name.Name:
-    return dns.wire.Parser(wire, offset).get_name(decompress=True)
+def _name_at(parser: dns.wire.Parser, offset: int) -> dns.name.Name:
+    elsewhere = dns.wire.Parser(parser.wire, offset)
+    return elsewhere.get_name(decompress=True)
 
 
-def _record_at(wire: bytes, start: int) -> tuple[int, int, int, int, int, int]:
-    """Where the name of a record ends; its type, class and TTL; where its data begin and end.
-
-    Raises IndexError, struct.error and MalformedResponse if the message ends earlier.
-    """
-    end = start
-    while length := wire[end]:  # up to the end of the name or its first pointer
+def _skip_name(parser: dns.wire.Parser) -> None:
+    """Skip a name up to its end or its first pointer."""
+    while length := parser.get_uint8():
         if length >= _POINTER:
-            end += 1
-            break
-        end += 1 + length
-    end += 1
-    type_, class_, ttl, length = _RECORD.unpack_from(wire, end)
-    data = end + _RECORD.size
-    if data + length > len(wire):
-        raise MalformedResponse("malformed records")
-    return end, type_, class_, ttl, data, data + length
+            parser.get_uint8()
+            return
+        parser.get_bytes(length)
 
 
-def _read_extended_flags(wire: bytes, start: int, count: int) -> tuple[int, int]:
-    """Skip the records, but for the flags of EDNS (RFC 6891, 6.1.3): they hold a part of the response code.
-
-    Also returns where the records end.
-    """
+def _read_extended_flags(parser: dns.wire.Parser, count: int) -> int:
+    """Skip the records, but for the flags of EDNS (RFC 6891, 6.1.3): they hold a part of the response code."""
     flags = 0
     for _ in range(count):
-        _, type_, _, ttl, _, start = _record_at(wire, start)
+        _skip_name(parser)
+        type_, _, ttl, length = parser.get_struct("!HHIH")
+        parser.get_bytes(length)
         if type_ == dns.rdatatype.OPT:
             flags = ttl
-    return flags, start
+    return flags
 
 
 def _rcode(flags: int, extended: int) -> int:
