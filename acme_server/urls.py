@@ -7,7 +7,9 @@ exactly is not ours.
 from __future__ import annotations
 
 import re
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from msgspec import Struct
 
 from kms.contract import ACME_PATH, KEY_ID, ca_certificate_url, directory_url, profile_url, revocation_list_url
 from kms.resources import ACMEAccount, ACMEOrder
@@ -60,7 +62,7 @@ ProfileResource = Literal[
 ]
 
 
-class AccountLink(NamedTuple):
+class AccountLink(Struct, frozen=True):
     """The parts of an account's URL."""
 
     namespace: str
@@ -150,11 +152,12 @@ class URLs:
 
     def authorizations(self, order: ACMEOrder) -> list[str]:
         """All authorizations that the order relies on: those of earlier orders under the URLs they have there."""
-        urls = [self.authorization(order, position) for position in range(len(order.spec.identifiers))]
-        profile = self.profile(order.metadata.namespace, order.spec.profile_ref.name)
-        for each in order.spec.authorized:
+        meta, spec = order.metadata, order.spec
+        prefix = f"{self._prefix}/{meta.namespace}/{spec.profile_ref.name}/authorizations"
+        urls = [f"{prefix}/{meta.name}-{position}" for position in range(len(spec.identifiers))]
+        for each in spec.authorized:
             if each.order is not None:
-                urls[each.authorization] = f"{profile}/authorizations/{each.order}-{each.position}"
+                urls[each.authorization] = f"{prefix}/{each.order}-{each.position}"
         return urls
 
     def challenge(self, order: ACMEOrder, position: int, type_: str) -> str:

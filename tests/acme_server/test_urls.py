@@ -95,7 +95,7 @@ NAME = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
 )
 def test_what_is_parsed_is_what_was_built(namespace: str, profile: str, account: str) -> None:
     url = f"{URLS.profile(namespace, profile)}/accounts/{account}"
-    assert URLS.parse_account(url) == (namespace, profile, account)
+    assert URLS.parse_account(url) == AccountLink(namespace, profile, account)
 
 
 @pytest.mark.requirement("SEC05")
