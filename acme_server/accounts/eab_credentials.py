@@ -217,13 +217,12 @@ class EABCredentials:
         except InvalidRules as error:
             raise Unavailable("The rules of the account's EAB credential need repair.", 30) from error
 
-    def granted(self, account: ACMEAccount, acme: AcmeEnrollment) -> Narrowing | None:
-        """The names that the profile gives the namespace of the account's clients; None: all of its policy.
+    def granted(self, clients: Clients | None, profile: Profile) -> Narrowing | None:
+        """The names that the profile gives the clients of one of its accounts; None: all of its policy.
 
         Raises Unavailable if the namespace is not known, or the profile needs repair.
         """
-        profile = account.metadata.namespace, account.spec.profile_ref.name
-        return self._namespaces.narrowing(self.clients(account), profile, acme)
+        return self._namespaces.narrowing(clients, profile.key, profile.acme)
 
     def _said(self, account: ACMEAccount) -> CredentialSpec | CredentialRecord | None:
         """What the account's credential says now or, if it is gone, said last; None: it has none.
