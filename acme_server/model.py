@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Annotated, NamedTuple
 
 from josepy.json_util import encode_b64jose
@@ -20,7 +21,7 @@ from kms.resources.orders import ChallengeType, StoredProblem
 from kms.resources.profiles import AcmeEnrollment, CertificateProfile
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Profile:
     """One ACME directory: what clients may request, which CA signs it, and how clients enroll."""
 
@@ -43,17 +44,17 @@ class Profile:
         """When the CA, or one above it, ends: no certificate of the profile lasts longer. None: not known yet."""
         return min(filter(None, (self.chain_end, self.authority.status.not_after)), default=None)
 
-    @property
+    @cached_property
     def namespace(self) -> str:
         """The namespace of the profile and of its accounts and orders."""
         return self.resource.metadata.namespace
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The name of the CertificateProfile."""
         return self.resource.metadata.name
 
-    @property
+    @cached_property
     def key(self) -> tuple[str, str]:
         """(namespace, name)."""
         return self.namespace, self.name

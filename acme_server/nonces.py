@@ -15,10 +15,11 @@ A replica draws its identity when it starts: nonces from before a restart are un
 from __future__ import annotations
 
 import hmac
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from acme_server.jose.decoding import base64url
 from acme_server.problems import ProblemType, Refused, Unavailable
@@ -33,10 +34,12 @@ _SIGNED = _REPLICA + _TIME + _NUMBER
 _VERSION, _TAG = 6, 3
 _LONGEST = _SIGNED + _VERSION + _TAG + _MAC
 _NUMBERS, _TAGS = 2 ** (8 * _NUMBER), 2 ** (8 * _TAG)
+_TO_URL = bytes.maketrans(b"+/", b"-_")
+"""To the alphabet of base64url."""
 _SPELLED = {4 * octets // 3 for octets in (_SIGNED + _MAC, _LONGEST)}
 
 
-class Nonce(NamedTuple):
+class Nonce(Struct, frozen=True):
     """A nonce that one of our replicas has issued. Only that replica knows whether it has been used.
 
     `seen` is what the client had seen when it got the nonce; None: the nonce does not say.
@@ -75,16 +78,13 @@ class Nonces:
         self.replica = self._life.hex()
         self.carry_seen = False
         """Whether nonces say what clients have seen: there are other replicas, and all of them can read it."""
+        self.ready = False
+        """Whether there is a key for issuing nonces."""
         self._keys: tuple[bytes, ...] = ()
         self._secret = b""
         self._issued = 0
         self._latest = 0
         self._chunks: dict[int, _Chunk] = {}
-
-    @property
-    def ready(self) -> bool:
-        """Whether there is a key for issuing nonces."""
-        return bool(self._keys)
 
     @property
     def memory(self) -> int:
@@ -96,27 +96,32 @@ class Nonces:
         if secret and secret != self._secret:
             self._secret = secret
             self._keys = (hmac.digest(secret, b"nonces", "sha256"), *self._keys[:1])
+            self.ready = True
 
     def derive_key(self, purpose: bytes) -> bytes:
         """A key for another purpose among the replicas. Raises Unavailable while there is no secret."""
-        self._require_key()
+        if not self.ready:
+            raise _no_key()
         return hmac.digest(self._secret, purpose, "sha256")
 
     def issue(self, seen: Seen | None = None) -> str:
         """A new nonce, for a client that has seen so much. Raises Unavailable while there is no key."""
-        self._require_key()
+        if not self.ready:
+            raise _no_key()
         self._issued += 1
         signed = self._life + (self._now() * _NUMBERS + self._issued).to_bytes(_TIME + _NUMBER, "big")
         if seen is not None and self.carry_seen and seen.version < 2 ** (8 * _VERSION):
             signed += (seen.version * _TAGS + seen.tag).to_bytes(_VERSION + _TAG, "big")
-        return urlsafe_b64encode(signed + _mac(self._keys[0], signed)).decode()  # 33 or 42 octets need no padding
+        value = signed + _mac(self._keys[0], signed)  # 33 or 42 octets need no padding
+        return b2a_base64(value, newline=False).translate(_TO_URL).decode()
 
     def read(self, text: str) -> Nonce:
         """The nonce that a client has sent.
 
         Raises Refused: malformed if it is not base64url, badNonce if none of our replicas has issued it.
         """
-        self._require_key()
+        if not self.ready:
+            raise _no_key()
         value = base64url(text, "The nonce") if len(text) <= 2 * _LONGEST else b""
         signed, mac = value[:-_MAC], value[-_MAC:]
         if len(text) not in _SPELLED:
@@ -157,9 +162,9 @@ class Nonces:
         self._latest = max(self._latest, int(self._clock().timestamp()))
         return self._latest
 
-    def _require_key(self) -> None:
-        if not self._keys:
-            raise Unavailable("The server has no nonce key yet.")
+
+def _no_key() -> Unavailable:
+    return Unavailable("The server has no nonce key yet.")
 
 
 def _mac(key: bytes, signed: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -45,6 +46,8 @@ class Profiles:
         self._profiles = profiles
         self._policies = policies
         self._authorities = authorities
+        self._awaited: tuple[Informer[Any], ...] = profiles, policies, authorities
+        """The informers that may not have listed everything yet."""
         self._compiled: dict[tuple[str, str], tuple[_Parts, Profile]] = {}
 
     def of(self, namespace: str, name: str) -> Profile:
@@ -53,8 +56,10 @@ class Profiles:
         Raises NotFound if there is no such profile or ACME clients do not enroll with it, and Unavailable
         where it may work in a moment or after a repair: cert-manager takes any 4xx as final.
         """
-        if not all(each.synced.is_set() for each in (self._profiles, self._policies, self._authorities)):
-            raise Unavailable("The server is still reading its configuration.", _COLD)
+        for each in self._awaited:
+            if not each.synced.is_set():
+                raise Unavailable("The server is still reading its configuration.", _COLD)
+        self._awaited = ()
         profile = self._find(namespace, name)
         if profile is None:
             raise NotFound(f"There is no profile {namespace}/{name} with ACME enrollment.")

@@ -92,6 +92,8 @@ class Replicas:
         every: float = 2.0,
         leaves_after: float = 60.0,
     ) -> None:
+        self.replica = nonces.replica
+        """The identity of this replica, new with each start."""
         self._nonces = nonces
         self._slices = slices
         self._session = session
@@ -106,11 +108,6 @@ class Replicas:
         self._others_present_at = asyncio.get_running_loop().time()
         self._earlier_present_at = self._others_present_at
         self._round = asyncio.Lock()
-
-    @property
-    def replica(self) -> str:
-        """The identity of this replica, new with each start."""
-        return self._nonces.replica
 
     @property
     def identities(self) -> Collection[str]:

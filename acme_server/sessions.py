@@ -70,4 +70,7 @@ class Session(msgspec.Struct):
 
 
 SESSION: ContextVar[Session | None] = ContextVar("session", default=None)
-"""The session of the request that this task answers, or was started by; None: no client waits."""
+"""The session of the request that this task answers, or was started by.
+
+None: no client waits, or nonces do not say what clients have seen, as where there are no other replicas.
+"""

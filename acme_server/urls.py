@@ -7,7 +7,9 @@ exactly is not ours.
 from __future__ import annotations
 
 import re
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from msgspec import Struct
 
 from kms.contract import ACME_PATH, KEY_ID, ca_certificate_url, directory_url, profile_url, revocation_list_url
 from kms.resources import ACMEAccount, ACMEOrder
@@ -60,12 +62,24 @@ ProfileResource = Literal[
 ]
 
 
-class AccountLink(NamedTuple):
+class AccountLink(Struct, frozen=True):
     """The parts of an account's URL."""
 
     namespace: str
     profile: str
     account: str
+
+
+class OrderURLs(Struct, frozen=True):
+    """The URLs that the view of an order shows. The CSR goes to `finalize`.
+
+    `authorizations` are all that the order relies on: those of earlier orders under the URLs they have there.
+    """
+
+    order: str
+    authorizations: list[str]
+    finalize: str
+    certificate: str
 
 
 class URLs:
@@ -123,39 +137,30 @@ class URLs:
         """Another page of that list. Its place is in the path: requests are signed for URLs without a query."""
         return f"{self.orders(account)}/{cursor}"
 
-    def order(self, order: ACMEOrder) -> str:
-        """The order's URL."""
-        return self.order_named(order.metadata.namespace, order.spec.profile_ref.name, order.metadata.name)
-
-    def order_named(self, namespace: str, profile: str, name: str) -> str:
+    def order(self, namespace: str, profile: str, name: str) -> str:
         """The URL of the order of that name."""
         return f"{self._prefix}/{namespace}/{profile}/orders/{name}"
 
-    def finalize(self, order: ACMEOrder) -> str:
-        """Where the CSR of the order goes."""
-        return f"{self.order(order)}/finalize"
-
-    def certificate(self, order: ACMEOrder) -> str:
-        """Where the certificate of the order is."""
-        return f"{self.order(order)}/certificate"
+    def of_order(self, order: ACMEOrder) -> OrderURLs:
+        """The URLs that the view of the order shows."""
+        meta, spec = order.metadata, order.spec
+        profile = f"{self._prefix}/{meta.namespace}/{spec.profile_ref.name}"
+        url, own = f"{profile}/orders/{meta.name}", f"{profile}/authorizations/{meta.name}"
+        authorizations = [f"{own}-{position}" for position in range(len(spec.identifiers))]
+        for each in spec.authorized:
+            if each.order is not None:
+                authorizations[each.authorization] = f"{profile}/authorizations/{each.order}-{each.position}"
+        return OrderURLs(url, authorizations, f"{url}/finalize", f"{url}/certificate")
 
     def chain(self, order: ACMEOrder, number: int) -> str:
         """Where the chain of that number is, for the certificate of the order; number 0 is the default one."""
-        return f"{self.certificate(order)}/{number}" if number else self.certificate(order)
+        certificate = self.of_order(order).certificate
+        return f"{certificate}/{number}" if number else certificate
 
     def authorization(self, order: ACMEOrder, position: int) -> str:
         """The authorization for the identifier at `position` of the order."""
         meta = order.metadata
         return f"{self._prefix}/{meta.namespace}/{order.spec.profile_ref.name}/authorizations/{meta.name}-{position}"
-
-    def authorizations(self, order: ACMEOrder) -> list[str]:
-        """All authorizations that the order relies on: those of earlier orders under the URLs they have there."""
-        urls = [self.authorization(order, position) for position in range(len(order.spec.identifiers))]
-        profile = self.profile(order.metadata.namespace, order.spec.profile_ref.name)
-        for each in order.spec.authorized:
-            if each.order is not None:
-                urls[each.authorization] = f"{profile}/authorizations/{each.order}-{each.position}"
-        return urls
 
     def challenge(self, order: ACMEOrder, position: int, type_: str) -> str:
         """The challenge of that type in the authorization."""

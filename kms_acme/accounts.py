@@ -14,7 +14,7 @@ from kms.clock import Clock
 from kms.cluster import errors
 from kms.cluster.client import Cluster
 from kms.resources.accounts import LIVE_STATES, ACMEAccount
-from kms.resources.client_namespaces import clients_of_record
+from kms.resources.client_namespaces import clients_at
 from kms.resources.kinds import ACCOUNTS
 from kms.resources.meta import Unreadable
 from kms_acme.status_changes import NotChanged, change_each, list_objects, replace_status
@@ -61,7 +61,7 @@ def _is_selected(account: ACMEAccount, selection: Selection) -> bool:
         return False
     if account.credential == selection.credential:
         return True
-    clients = clients_of_record(binding, last, profile_namespace=account.metadata.namespace)
+    clients = clients_at(binding.namespace, last, profile_namespace=account.metadata.namespace)
     return selection.clients in {clients.home, clients.namespace}
 
 

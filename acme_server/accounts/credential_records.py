@@ -57,15 +57,15 @@ def objection(account: ACMEAccount, credential: EABCredential | None, acme: Acme
 
     `credential` is the one that the account follows; None: there is none any more.
     """
-    binding, last = account.spec.external_account, last_record(account)
-    if binding is None or last is None:
+    binding, last = account.spec.external_account, account.status.credential
+    if binding is None:
         return None
     name = f"{binding.namespace}/{binding.name}"
     if credential is None and acme.credential_deletion == "SuspendAccounts":
         return f"The account's EAB credential {name} was deleted."
     if credential is not None and credential.spec.suspended:
         return f"The account's EAB credential {name} is suspended."
-    if last.suspended and (credential is None or credential.metadata.uid != last.uid):
+    if last is not None and last.suspended and (credential is None or credential.metadata.uid != last.uid):
         return f"The account's EAB credential {name} was suspended when it was deleted."
     return None
 

@@ -27,12 +27,11 @@ from kms.cluster.client import Cluster
 from kms.cluster.informer import Informer
 from kms.pki.policy import Narrowing
 from kms.resources.accounts import ACMEAccount, CredentialRecord
-from kms.resources.client_namespaces import Clients, clients_of, clients_of_record
+from kms.resources.client_namespaces import Clients, clients_at, clients_of
 from kms.resources.compile import InvalidRules, compile_narrowing
 from kms.resources.core import Secret
-from kms.resources.credentials import EABCredential, NameRules
+from kms.resources.credentials import CredentialSpec, EABCredential, NameRules
 from kms.resources.kinds import CREDENTIALS, SECRETS
-from kms.resources.meta import Key
 from kms.resources.profiles import AcmeEnrollment
 from kms.resources.secret_names import EAB_SECRET, KEY_ID, OWNER, OWNER_UID, verification_key_name
 
@@ -154,14 +153,17 @@ class EABCredentials:
         binding = account.spec.external_account
         if binding is None:
             return None
-        if self._credentials.unreadable(binding.namespace, binding.name) is not None:
-            raise Unavailable("The account's EAB credential cannot be read.", 30)
         credential = self._credentials.get(binding.namespace, binding.name)
+        if credential is None and self._credentials.unreadable(binding.namespace, binding.name) is not None:
+            raise Unavailable("The account's EAB credential cannot be read.", 30)
         return credential if credential is not None and is_credential_of(account, credential) else None
 
     def clients(self, account: ACMEAccount) -> Clients | None:
         """The clients of the account's credential, as it is now or, if it is gone, said last; None: it has none."""
-        return _clients(account, self.of_account(account), last_record(account))
+        binding, said = account.spec.external_account, self._said(account)
+        if binding is None or said is None:
+            return None
+        return clients_at(binding.namespace, said, profile_namespace=account.metadata.namespace)
 
     async def admit(self, account: ACMEAccount, acme: AcmeEnrollment) -> None:
         """Raise Refused (unauthorized) if the account's credential is suspended or gone, so that it may not act.
@@ -171,15 +173,15 @@ class EABCredentials:
         Raises Unavailable, also for a credential that was deleted a moment ago, cannot be read, or is in a namespace
         that this server does not watch.
         """
-        binding, credential, last = account.spec.external_account, self.of_account(account), last_record(account)
-        clients = _clients(account, credential, last)
-        if binding is None or clients is None:
+        binding, credential = account.spec.external_account, self.of_account(account)
+        said = credential.spec if credential is not None else last_record(account)
+        if binding is None or said is None:
             return
-        self._namespaces.admit(clients, _profile_of(account), acme)
-        is_current = self._credentials.synced.is_set() and not self._credentials.outage_seconds()
+        profile = account.metadata.namespace, account.spec.profile_ref.name
+        self._namespaces.admit(clients_at(binding.namespace, said, profile_namespace=profile[0]), profile, acme)
         # One that is not cached may be in a namespace that is not watched, unless the record says that it is gone.
-        is_known = credential is not None or (last is not None and last.state == "Deleted")
-        if is_current and is_known and objection(account, credential, acme) is None:
+        is_known = isinstance(said, CredentialSpec) or said.state == "Deleted"
+        if is_known and self._credentials.is_current() and objection(account, credential, acme) is None:
             return
         found = await self._reads(binding.namespace, binding.name)
         followed = found if found is not None and is_credential_of(account, found) else None
@@ -189,44 +191,46 @@ class EABCredentials:
                 raise Unavailable(f"The account's EAB credential {name} was deleted a moment ago.", _REPLACED)
             raise Refused(ProblemType.UNAUTHORIZED, why)
         if followed is not None:
-            clients = clients_of(followed, profile_namespace=account.metadata.namespace)
-            self._namespaces.admit(clients, _profile_of(account), acme)
+            clients = clients_of(followed, profile_namespace=profile[0])
+            self._namespaces.admit(clients, profile, acme)
             self._credentials.put(followed)  # its rules are needed next
             if self.of_account(account) is None:
                 raise Unavailable("The server does not know the account's EAB credential yet.", 5)
 
     def admit_profile(self, account: ACMEAccount, name: str | None) -> None:
         """Raise Refused (invalidProfile) if the account's credential does not entitle it to the order profile."""
-        binding, last = account.spec.external_account, last_record(account)
-        if not name or binding is None or last is None:
+        binding = account.spec.external_account
+        if not name or binding is None or (said := self._said(account)) is None:
             return
-        credential = self.of_account(account)
-        entitled = credential.spec.profiles if credential is not None else last.profiles
-        require_entitled(entitled, name, credential=(binding.namespace, binding.name))
+        require_entitled(said.profiles, name, credential=(binding.namespace, binding.name))
 
     def narrowing(self, account: ACMEAccount) -> Narrowing | None:
         """How the credential narrows the policy for the account: as it says now, or as it said last before it went.
 
         Raises Unavailable if its rules make no sense, which the operator reports on the credential.
         """
-        binding, last = account.spec.external_account, last_record(account)
-        if binding is None or last is None:
-            return None
-        credential = self.of_account(account)
-        names = credential.spec.names if credential is not None else last.names
-        if names is None:
+        binding, said = account.spec.external_account, self._said(account)
+        if binding is None or said is None or said.names is None:
             return None
         try:
-            return self._compiled(names, f"{binding.namespace}/{binding.name}")
+            return self._compiled(said.names, f"{binding.namespace}/{binding.name}")
         except InvalidRules as error:
             raise Unavailable("The rules of the account's EAB credential need repair.", 30) from error
 
-    def granted(self, account: ACMEAccount, acme: AcmeEnrollment) -> Narrowing | None:
-        """The names that the profile gives the namespace of the account's clients; None: all of its policy.
+    def granted(self, clients: Clients | None, profile: Profile) -> Narrowing | None:
+        """The names that the profile gives the clients of one of its accounts; None: all of its policy.
 
         Raises Unavailable if the namespace is not known, or the profile needs repair.
         """
-        return self._namespaces.narrowing(self.clients(account), _profile_of(account), acme)
+        return self._namespaces.narrowing(clients, profile.key, profile.acme)
+
+    def _said(self, account: ACMEAccount) -> CredentialSpec | CredentialRecord | None:
+        """What the account's credential says now or, if it is gone, said last; None: it has none.
+
+        Raises Unavailable as `of_account` does.
+        """
+        credential = self.of_account(account)
+        return credential.spec if credential is not None else last_record(account)
 
     async def _owner(self, secret: Secret) -> EABCredential | None:
         uid = secret.metadata.labels.get(OWNER_UID)
@@ -254,20 +258,6 @@ class EABCredentials:
                 return None
             except errors.Undecodable as error:
                 raise Unavailable("The EAB credential cannot be read and needs repair.", 30) from error
-
-
-def _profile_of(account: ACMEAccount) -> Key:
-    return account.metadata.namespace, account.spec.profile_ref.name
-
-
-def _clients(account: ACMEAccount, credential: EABCredential | None, last: CredentialRecord | None) -> Clients | None:
-    """The clients of the account's credential; `last` is what it said last."""
-    binding = account.spec.external_account
-    if credential is not None:
-        return clients_of(credential, profile_namespace=account.metadata.namespace)
-    if binding is None or last is None:
-        return None
-    return clients_of_record(binding, last, profile_namespace=account.metadata.namespace)
 
 
 def _narrowing(names: NameRules, credential: str) -> Narrowing:

@@ -88,9 +88,9 @@ class Accounts:
         account = await self._store.get(profile.namespace, account_id)
         if account is not None and not slots.is_open(account):
             account = await self._store.read_live(profile.namespace, account_id)
-        if account is None or not slots.is_open(account) or account.spec.profile_ref.name != profile.name:
-            return None
-        return account
+            if account is not None and not slots.is_open(account):
+                return None
+        return account if account is not None and account.spec.profile_ref.name == profile.name else None
 
     async def reload_changed_key(self, account: ACMEAccount) -> ACMEAccount | None:
         """The account, if another replica has changed its key; None if the key is the same.

@@ -23,7 +23,7 @@ def is_account(account: ACMEAccount) -> bool:
 
 def is_open(account: ACMEAccount) -> bool:
     """Whether the account is open. A deactivated one is too, or its key could be used again. An alias never is."""
-    return account.status.state is not None and is_account(account)
+    return account.status.state is not None and account.spec.alias_of is None
 
 
 def is_stale(account: ACMEAccount, *, now: datetime) -> bool:

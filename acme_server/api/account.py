@@ -49,7 +49,7 @@ async def orders(request: Request, context: Context, signed: AccountRequest) -> 
     at = context.urls
     caller = signed.caller
     names, following = await context.orders.list_page(caller.account, request.parameters.get("cursor", ""))
-    view = representations.orders([at.order_named(*caller.profile.key, name) for name in names])
+    view = representations.orders([at.order(*caller.profile.key, name) for name in names])
     more = {"Link": link(at.more_orders(caller.account, following), "next")} if following else None
     return answer(view, headers=more)
 

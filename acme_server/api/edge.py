@@ -39,7 +39,7 @@ async def edge(request: Request, *, router: Router, context: Context, acme: bool
     loop = asyncio.get_running_loop()
     started = loop.time()
     ACTOR.set(Actor(request.remote))
-    SESSION.set(session := Session())
+    SESSION.set(session := Session() if context.nonces.carry_seen else None)
     directory = context.urls.directory_of(request.raw_path) if acme else None
     try:
         if hdrs.EXPECT in request.headers:
@@ -115,12 +115,14 @@ def _refusal_of(error: web.HTTPException) -> HTTPRefusal:
     )
 
 
-def _add_acme_headers(request: Request, response: web.Response, index: str, nonces: Nonces, session: Session) -> None:
+def _add_acme_headers(
+    request: Request, response: web.Response, index: str, nonces: Nonces, session: Session | None
+) -> None:
     """Add the headers of ACME (RFC 8555, 6.1, 6.5 and 7.1) to answers below the directory `index`."""
     headers = response.headers
     headers.update(cross_origin.READABLE)
     if request.method == hdrs.METH_POST and nonces.ready:
-        headers["Replay-Nonce"] = nonces.issue(session.latest)
+        headers["Replay-Nonce"] = nonces.issue(session.latest if session is not None else None)
     # Nonces and the resources of accounts must not be cached.
     if request.method == hdrs.METH_POST or "Replay-Nonce" in headers:
         headers[hdrs.CACHE_CONTROL] = "no-store"

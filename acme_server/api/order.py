@@ -47,10 +47,10 @@ async def order_of(request: Request, context: Context, caller: Caller, *, live: 
 
 def _answer(context: Context, order: ACMEOrder, status: int = HTTPStatus.OK) -> web.Response:
     """The order with its URL, which clients poll while the order is processing."""
-    at = context.urls
+    at = context.urls.of_order(order)
     is_processing = order.status.state == "processing"
     headers = {"Retry-After": str(context.orders.retry_after(order))} if is_processing else None
-    return answer(representations.order(order, at), status=status, location=at.order(order), headers=headers)
+    return answer(representations.order(order, at), status=status, location=at.order, headers=headers)
 
 
 ROUTES = (post(urls.ORDER, read), post(urls.NEW_ORDER, create), post(urls.FINALIZE, finalize))

@@ -14,7 +14,7 @@ from acme_server.api.problems import stored_problem
 from acme_server.certificates.renewal_info import RenewalInfo
 from acme_server.model import Profile
 from acme_server.orders import transitions
-from acme_server.urls import URLs
+from acme_server.urls import OrderURLs, URLs
 from kms.clock import in_utc
 from kms.resources import ACMEAccount, ACMEOrder
 from kms.resources.orders import Authorization, Challenge, challenge_of, token_of
@@ -78,15 +78,15 @@ def orders(urls: list[str]) -> View:
     return {"orders": urls}
 
 
-def order(order: ACMEOrder, urls: URLs) -> View:
+def order(order: ACMEOrder, urls: OrderURLs) -> View:
     """An order, with the name of its profile if it has one."""
     spec, status = order.spec, order.status
     view: View = {
         "status": status.state,
         "expires": timestamp(spec.expires),
         "identifiers": spec.identifiers,
-        "authorizations": urls.authorizations(order),
-        "finalize": urls.finalize(order),
+        "authorizations": urls.authorizations,
+        "finalize": urls.finalize,
     }
     if spec.not_before is not None:
         view["notBefore"] = timestamp(spec.not_before)
@@ -99,7 +99,7 @@ def order(order: ACMEOrder, urls: URLs) -> View:
     if status.error is not None:
         view["error"] = stored_problem(status.error, transitions.subproblems_of(order))
     if status.state == "valid":
-        view["certificate"] = urls.certificate(order)
+        view["certificate"] = urls.certificate
     return view
 
 

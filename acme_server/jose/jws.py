@@ -49,9 +49,14 @@ def parse(body: bytes) -> SignedRequest:
         raise malformed("The protected header must have exactly one of jwk and kid.")
     if not isinstance(key_id, str) and not isinstance(jwk, dict):
         raise malformed("The kid must be a string and the jwk an object.")
+    algorithm, nonce = algorithm_of(header, ALGORITHMS), header.get("nonce")
+    if nonce is None:
+        raise Refused(ProblemType.BAD_NONCE, "The protected header has no nonce.")
+    if not isinstance(nonce, str):
+        raise malformed("The nonce must be a string.")
     return SignedRequest(
-        algorithm=algorithm_of(header, ALGORITHMS),
-        nonce=_nonce_of(header),
+        algorithm=algorithm,
+        nonce=nonce,
         url=url_of(header),
         key_id=key_id,
         jwk=jwk,
@@ -115,15 +120,6 @@ def verify_signature(key: AccountKey, algorithm: str, signature: bytes, signed: 
         verify_(signature, signed)
     except InvalidSignature:
         raise malformed(f"The signature of {what} is not valid.") from None
-
-
-def _nonce_of(header: Mapping[str, Any]) -> str:
-    nonce = header.get("nonce")
-    if nonce is None:
-        raise Refused(ProblemType.BAD_NONCE, "The protected header has no nonce.")
-    if not isinstance(nonce, str):
-        raise malformed("The nonce must be a string.")
-    return nonce
 
 
 def _bad_algorithm(detail: str, accepted: Collection[str]) -> Refused:

@@ -108,9 +108,9 @@ class IssuanceAdmission:
         self._credentials.admit_profile(account, order.spec.profile if order.spec.contents_ref else None)
         profile = self._profiles.of_order(directory, order)
         request = await in_thread_if_large(policy.parse_csr, der, size=len(der))
-        granted = self._credentials.granted(account, directory.acme)
-        policy.admit_request(request, order, profile, self._credentials.narrowing(account), granted)
         clients = self._credentials.clients(account)
+        granted = self._credentials.granted(clients, directory)
+        policy.admit_request(request, order, profile, self._credentials.narrowing(account), granted)
         namespace = clients.namespace if clients is not None else None
         admit_spec(order, directory, client_namespace=namespace, objection=self._objection, now=now)
         self._check_compromised(request)

@@ -100,7 +100,8 @@ class NewOrders:
             self._credentials.admit_profile(account, wanted.profile)
             size = admission.require_short(wanted.identifiers)
             names = await in_thread_if_large(identifiers.normalise, wanted.identifiers, size=size)
-            self._admit_names(names, chosen, caller, types)
+            clients = self._credentials.clients(account)
+            self._admit_names(names, chosen, caller, types, clients)
             dates = admission.admit_dates(wanted.not_before, wanted.not_after, chosen.profile, now=now)
             predecessor = None
             if wanted.replaces is not None:
@@ -108,7 +109,6 @@ class NewOrders:
         except Refused as refused:
             self._refuse(caller, refused)
             raise
-        clients = self._credentials.clients(account)
         authorized = self._find_authorized(caller, names, types, clients, now=now)
         not_before, not_after = dates
         order = self._resource(
@@ -234,8 +234,8 @@ class NewOrders:
         if names[0].is_wildcard:
             raise Refused(ProblemType.MALFORMED, "An authorization before any order cannot be for a wildcard.")
         types = self._types(profile)
-        self._admit_names(names, OrderProfile(profile), caller, types)
         clients = self._credentials.clients(account)
+        self._admit_names(names, OrderProfile(profile), caller, types, clients)
         expires = lifetimes.order_expires(profile, now=now)
         trusted = authorization_reuse.is_trusted(caller)
         authorized = authorization_reuse.authorize_all(names, types, now=now, expires=expires) if trusted else ()
@@ -262,13 +262,18 @@ class NewOrders:
         return order
 
     def _admit_names(
-        self, names: Sequence[Name], chosen: OrderProfile, caller: Caller, types: tuple[ChallengeType, ...]
+        self,
+        names: Sequence[Name],
+        chosen: OrderProfile,
+        caller: Caller,
+        types: tuple[ChallengeType, ...],
+        clients: Clients | None,
     ) -> None:
         trusted = authorization_reuse.is_trusted(caller)
         entitlement = Entitlement(
             caller.profile,
             narrowing=self._credentials.narrowing(caller.account),
-            granted=self._credentials.granted(caller.account, caller.profile.acme),
+            granted=self._credentials.granted(clients, caller.profile),
             types=None if trusted else types,
             objection=self._objection,
         )

@@ -261,8 +261,7 @@ class GarbageCollector:
         return found
 
     def _may_exist(self, profile: Key) -> bool:
-        known = self._profiles.synced.is_set() and not self._profiles.outage_seconds()
-        return not known or self._profiles.get(*profile) is not None
+        return not self._profiles.is_current() or self._profiles.get(*profile) is not None
 
     async def _is_deleted(self, profile: Key) -> bool:
         """Whether the API server says that there is no such profile. One that cannot be read exists."""

@@ -22,9 +22,8 @@ _PAGE = 100
 class Informer(Indexer[T]):
     """The objects of the API server, as far as they have been received; never the basis of a state change.
 
-    `namespaces` are watched one by one; without any, all are watched together. `labels` is a label selector. `indexes`
-    maps names to functions that return the values by which an object is found. `keep` returns the part of an object
-    that is stored. `refused` is that of Reflector. Who calls `put` sees to it that the object matches `labels`.
+    `namespaces` are watched one by one; without any, all are watched together. `labels` is a label selector; objects
+    that the caller puts must match it. `refused` is that of Reflector.
     """
 
     def __init__(
@@ -56,6 +55,10 @@ class Informer(Indexer[T]):
         )
         self.synced = self._reflectors.started
         """Set for good once every namespace has been listed."""
+
+    def is_current(self) -> bool:
+        """Whether every namespace has been listed and its watch is open."""
+        return self._reflectors.are_open()
 
     def idle_seconds(self) -> float:
         """Seconds since the API server last sent anything; the longest of all namespaces."""

@@ -76,7 +76,9 @@ class Reflector(Generic[T]):
         self._reconnect = Backoff(longest=reconnect, random=timing.random)
         self._version: str | None = None
         self._last_heard = timing.monotonic()
-        self._lost_at: float | None = timing.monotonic()
+        self.is_open = False
+        """Whether `begin` has succeeded and the watch is open."""
+        self._lost_at = timing.monotonic()
         self._open_since = 0.0
         self._started_over = False
         """Whether the version was gone, and no event has come since."""
@@ -90,7 +92,7 @@ class Reflector(Generic[T]):
 
     def outage_seconds(self) -> float:
         """Seconds since the watch was lost; 0 while it is open."""
-        return 0.0 if self._lost_at is None else self._timing.monotonic() - self._lost_at
+        return 0.0 if self.is_open else self._timing.monotonic() - self._lost_at
 
     def idle_seconds(self) -> float:
         """Seconds since the API server last sent anything."""
@@ -167,12 +169,12 @@ class Reflector(Generic[T]):
         self._reconnect.reset()
 
     def _note_open(self) -> None:
-        self._lost_at, self._open_since, self._was_silent = None, self._timing.monotonic(), True
+        self.is_open, self._open_since, self._was_silent = True, self._timing.monotonic(), True
 
     def _note_lost(self) -> None:
         """Note the loss of the watch. After a steady one, the backoff starts over."""
-        if self._lost_at is None:
-            self._lost_at = self._timing.monotonic()
+        if self.is_open:
+            self.is_open, self._lost_at = False, self._timing.monotonic()
             if self._lost_at - self._open_since > self._steady:
                 self._reset()
 
@@ -244,6 +246,13 @@ class ReflectorGroup(Generic[T]):
     def idle_seconds(self) -> float:
         """Seconds since the API server last sent anything; the longest of all namespaces."""
         return max(map(Reflector.idle_seconds, self._reflectors))
+
+    def are_open(self) -> bool:
+        """Whether `begin` has succeeded for every scope, and all watches are open."""
+        for each in self._reflectors:  # noqa: SIM110 - asked several times a request: no generator
+            if not each.is_open:
+                return False
+        return True
 
     def outage_seconds(self) -> float:
         """Seconds since the first of the watches that are lost now was lost; 0: all are open."""

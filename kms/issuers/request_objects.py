@@ -107,7 +107,7 @@ class RequestObjects(Generic[T]):
         """
         namespace = namespace if self._kind.namespaced else _EVERYWHERE
         informer = self._informer(namespace)
-        if informer is not None and informer.synced.is_set() and not informer.outage_seconds():
+        if informer is not None and informer.is_current():
             found = informer.get(namespace, name)
             if found is not None:
                 return found

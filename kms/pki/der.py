@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 BOOLEAN: Final = 0x01
 INTEGER: Final = 0x02
@@ -44,7 +46,7 @@ class MalformedDER(ValueError):
     """Bytes that are not DER of the expected structure; the message is a clause, such as "the subject is cut off"."""
 
 
-class Element(NamedTuple):
+class Element(Struct, frozen=True):
     """One element: its tag, and where it starts, its content starts, and it ends."""
 
     tag: int

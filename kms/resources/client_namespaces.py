@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from kms.pki.name_templates import NameTemplate, UnresolvedTemplate, dns_template, network_template
 from kms.pki.patterns import InvalidPattern
 from kms.pki.policy import Narrowing
-from kms.resources.accounts import CredentialBinding, CredentialRecord
+from kms.resources.accounts import CredentialRecord
 from kms.resources.compile import InvalidRules, compile_narrowing
-from kms.resources.credentials import EABCredential, NameRules
+from kms.resources.credentials import CredentialSpec, EABCredential, NameRules
 from kms.resources.policies import DNSNameRules, ValueRules
 from kms.resources.profiles import AddressTemplates, ClientNamespaces, DNSNameTemplates, NamespaceNames
 
@@ -28,7 +29,7 @@ class UnknownNamespace(ValueError):
     """The names depend on a namespace that does not exist or is not known yet."""
 
 
-class Clients(NamedTuple):
+class Clients(Struct, frozen=True):
     """The clients of one credential: `home` is the namespace of the credential, `namespace` theirs.
 
     With `shared` they are in several namespaces, and nothing tells in which.
@@ -49,18 +50,14 @@ class ResolvedNames:
 
 def clients_of(credential: EABCredential, *, profile_namespace: str) -> Clients:
     """The clients of the credential of a profile in that namespace."""
-    home, spec = credential.metadata.namespace, credential.spec
-    return _clients(home, spec.client_namespace, shared=spec.shared, profile_namespace=profile_namespace)
+    return clients_at(credential.metadata.namespace, credential.spec, profile_namespace=profile_namespace)
 
 
-def clients_of_record(binding: CredentialBinding, last: CredentialRecord, *, profile_namespace: str) -> Clients:
-    """The clients of an account's credential, as it said last."""
-    return _clients(binding.namespace, last.client_namespace, shared=last.shared, profile_namespace=profile_namespace)
-
-
-def _clients(home: str, named: str | None, *, shared: bool, profile_namespace: str) -> Clients:
+def clients_at(home: str, said: CredentialSpec | CredentialRecord, *, profile_namespace: str) -> Clients:
+    """The clients of a credential in the namespace `home` that says this or, if it is gone, said this last."""
+    named = said.client_namespace
     # A tenant's credential speaks for his own namespace, whatever it says.
-    return Clients(home, named if named and home == profile_namespace else home, shared)
+    return Clients(home, named if named and home == profile_namespace else home, said.shared)
 
 
 def names_of(rule: ClientNamespaces, clients: Clients | None) -> tuple[NamespaceNames, str] | None:

@@ -90,7 +90,10 @@ class ClientNamespaces(AllowedNamespaces, frozen=True, kw_only=True):
 
     def settings_of(self, namespace: str) -> NamespaceSettings | None:
         """The exceptions for this namespace, if there are any."""
-        return next((each for each in self.settings if each.namespace == namespace), None)
+        for each in self.settings:
+            if each.namespace == namespace:
+                return each
+        return None
 
 
 class AcmeEnrollment(Struct, frozen=True, kw_only=True):

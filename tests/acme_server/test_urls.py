@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,9 +26,8 @@ def test_all_urls_of_a_profile_begin_alike() -> None:
         URLS.resource("pki", "web", "new-order"),
         URLS.account(account),
         URLS.orders(account),
-        URLS.order(order),
-        URLS.finalize(order),
-        URLS.certificate(order),
+        URLS.order("pki", "web", order.metadata.name),
+        *msgspec.structs.astuple(URLS.of_order(order)),
         URLS.authorization(order, 3),
         URLS.challenge(order, 3, "http-01"),
     ] == [
@@ -38,6 +38,8 @@ def test_all_urls_of_a_profile_begin_alike() -> None:
         f"{prefix}/accounts/{account.metadata.name}",
         f"{prefix}/accounts/{account.metadata.name}/orders",
         order_url,
+        order_url,
+        [f"{prefix}/authorizations/{order.metadata.name}-0"],
         f"{order_url}/finalize",
         f"{order_url}/certificate",
         f"{prefix}/authorizations/{order.metadata.name}-3",
@@ -95,7 +97,7 @@ NAME = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
 )
 def test_what_is_parsed_is_what_was_built(namespace: str, profile: str, account: str) -> None:
     url = f"{URLS.profile(namespace, profile)}/accounts/{account}"
-    assert URLS.parse_account(url) == (namespace, profile, account)
+    assert URLS.parse_account(url) == AccountLink(namespace, profile, account)
 
 
 @pytest.mark.requirement("SEC05")

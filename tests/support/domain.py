@@ -136,6 +136,9 @@ class Informed(Informer[T]):
         unreadable = Unreadable(metadata, "spec.x", "Invalid RFC3339 encoded datetime")
         self.receive(None, WatchEvent("MODIFIED", None, metadata.resource_version, unreadable))
 
+    def is_current(self) -> bool:
+        return self.synced.is_set() and not self.silence
+
     def outage_seconds(self) -> float:
         return self.silence
 

@@ -72,7 +72,7 @@ def test_an_order_is_shown_with_everything_that_it_has() -> None:
     spec = replace(pending.spec, not_before=NOW, not_after=NOW)
     error = StoredProblem(type="unauthorized", detail="no")
     invalid = replace(pending, spec=spec, status=replace(pending.status, state="invalid", error=error))
-    shown = representations.order(invalid, AT)
+    shown = representations.order(invalid, AT.of_order(invalid))
     assert (shown["status"], shown["notBefore"], shown["notAfter"]) == ("invalid", SHOWN, SHOWN)
     assert shown["identifiers"] == invalid.spec.identifiers
     assert shown["error"] == {"type": URN + "unauthorized", "detail": "no", "status": 403}
@@ -111,7 +111,7 @@ def test_times_are_whole_seconds_in_utc() -> None:
     order = proven(an_order(created=odd - timedelta(hours=24)), at=odd)
     spec = replace(order.spec, not_before=odd, not_after=odd)
     views = [
-        representations.order(replace(order, spec=spec), AT),
+        representations.order(replace(order, spec=spec), AT.of_order(order)),
         representations.authorization(order, 0, AT),
         representations.renewal_info(RenewalInfo(Window(odd, odd), timedelta(hours=6))),
     ]

@@ -249,12 +249,32 @@ async def test_activity_is_that_of_the_most_silent_namespace(api: FakeApiServer,
 async def test_it_tells_for_how_long_it_has_heard_of_no_changes(api: FakeApiServer, cluster: Cluster) -> None:
     informed = informer(cluster)
     assert informed.outage_seconds() > 0
+    assert not informed.is_current()
     async with in_background(informed.run()):
         await until(lambda: informed.outage_seconds() == 0)
+        assert informed.is_current()
         api.fail_next("watch", "acmeaccounts", 503, times=20)
         api.drop_watches()
         await until(lambda: informed.outage_seconds() > 0)
+        assert not informed.is_current()
         await until(lambda: informed.outage_seconds() == 0)
+        assert informed.is_current()
+
+
+async def test_it_is_current_once_every_namespace_is(api: FakeApiServer, cluster: Cluster) -> None:
+    resume = asyncio.Event()
+
+    async def sleep(_: float) -> None:
+        await resume.wait()
+
+    informed = Informer(cluster, ACCOUNTS, namespaces=("a", "b"), timing=Timing(sleep=sleep))
+    api.fail_next("watch", "acmeaccounts", 503)
+    async with in_background(informed.run()):
+        await until(lambda: api.watching == 1 and informed.synced.is_set())
+        assert not informed.is_current()
+        resume.set()
+        await until(informed.is_current)
+        assert api.watching == 2
 
 
 @pytest.mark.parametrize(("lasted", "pause"), [(60.0, 1.0), (2.0, 4.0)])

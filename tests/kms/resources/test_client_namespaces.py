@@ -9,13 +9,13 @@ import pytest
 
 from kms.pki.names import dns_name
 from kms.pki.policy import Policy, name_violations
-from kms.resources.accounts import CredentialBinding, CredentialRecord
+from kms.resources.accounts import CredentialRecord
 from kms.resources.client_namespaces import (
     Clients,
     UnknownNamespace,
     check_templates,
+    clients_at,
     clients_of,
-    clients_of_record,
     names_of,
     narrowing_of,
     resolve,
@@ -57,9 +57,8 @@ def test_only_a_credential_beside_its_profile_speaks_for_another_namespace(
     namespace: str, spec: dict[str, Any], clients: Clients
 ) -> None:
     assert clients_of(credential(namespace=namespace, spec=spec), profile_namespace="pki") == clients
-    binding = CredentialBinding(name="web", namespace=namespace, uid="1", key_id="k")
     last = msgspec.convert({"state": "Deleted", "uid": "1", "changedAt": NOW, **spec}, CredentialRecord)
-    assert clients_of_record(binding, last, profile_namespace="pki") == clients
+    assert clients_at(namespace, last, profile_namespace="pki") == clients
 
 
 def test_the_exceptions_of_a_namespace_take_the_place_of_what_is_for_all() -> None:
