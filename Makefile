@@ -137,7 +137,7 @@ bench-compare: $(READY) ## measure step-ca and Pebble in turn with kms-acme
 
 .PHONY: bench-schema
 bench-schema: $(READY) ## measure what the schema of orders costs the API server
-	@$(BIN)/python -m e2e.load.schema --rounds 16 --orders 48
+	@$(BIN)/python -m e2e.load.schema --rounds 24 --orders 48
 
 .PHONY: bench-workers
 bench-workers: $(READY) ## measure a server with two workers beside one with a single worker (needs root)
