@@ -90,6 +90,12 @@ def test_a_promise_that_was_missed_is_said_so(body: dict[str, Any], change: dict
     assert "MISSED" in verdicts(promises(body | change))
 
 
+def test_memory_is_not_judged_after_few_orders(body: dict[str, Any]) -> None:
+    grown = body | {"growthMegabytesPer10000Orders": {"server": 67.3}}
+    assert not all(kept for _, kept in promises(grown))
+    assert all(kept for _, kept in promises(grown | {"orders": 400}))
+
+
 def test_the_table_has_every_part(body: dict[str, Any]) -> None:
     text = table(body)
     for part in (
