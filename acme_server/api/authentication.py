@@ -187,6 +187,8 @@ class Authenticator:
             return body
         if (request.content_length or 0) > MAXIMUM_BODY:
             raise _too_long()
+        if request.transport is None:  # aiohttp would raise what looks like an error of ours
+            raise _broken_off()
         try:
             async with asyncio.timeout(self._body_deadline):
                 return await request.read()
@@ -195,7 +197,11 @@ class Authenticator:
         except TimeoutError:
             raise HTTPRefusal(ProblemType.MALFORMED, "The request took too long to arrive.", status=408) from None
         except (ConnectionError, web.RequestPayloadError):
-            raise malformed("The request did not arrive as a whole.") from None
+            raise _broken_off() from None
+
+
+def _broken_off() -> Refused:
+    return malformed("The request did not arrive as a whole.")
 
 
 def _too_long() -> HTTPRefusal:

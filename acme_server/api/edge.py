@@ -42,8 +42,8 @@ async def edge(request: Request, *, router: Router, context: Context, acme: bool
     SESSION.set(session := Session() if context.nonces.carry_seen else None)
     directory = context.urls.directory_of(request.raw_path) if acme else None
     try:
-        if hdrs.EXPECT in request.headers:
-            await _continue(request)
+        if expectation := request.headers.get(hdrs.EXPECT):
+            await _continue(request, expectation)
         response = await router.handler(request)(request, context)
     except web.HTTPMethodNotAllowed as error:
         preflight = cross_origin.preflight(request, error.allowed_methods) if directory is not None else None
@@ -58,11 +58,11 @@ async def edge(request: Request, *, router: Router, context: Context, acme: bool
     return response
 
 
-async def _continue(request: Request) -> None:
+async def _continue(request: Request, expectation: str) -> None:
     """Let a client send its body that waits for this (RFC 9110, 10.1.1). Raises HTTPExpectationFailed."""
     if request.version < HttpVersion11:
         return
-    if request.headers[hdrs.EXPECT].lower() != "100-continue":
+    if expectation.lower() != "100-continue":
         raise web.HTTPExpectationFailed
     with suppress(ConnectionError):  # whoever reads the body notices that the client has gone
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

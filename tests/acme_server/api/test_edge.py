@@ -3,11 +3,13 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NoReturn
+from unittest.mock import Mock
 
 import pytest
 from aiohttp import web
 from prometheus_client import generate_latest
 
+from acme_server.api.application import acme_application
 from acme_server.api.authentication import MAXIMUM_BODY
 from acme_server.problems import Unavailable
 from kms.cluster import errors
@@ -123,6 +125,23 @@ async def test_a_body_that_breaks_off_is_no_error_of_the_server(
     await asyncio.sleep(0.05)
     writer.close()
     await until(lambda: "request refused" in caplog.text)
+    assert "unexpected" not in caplog.text
+
+
+async def test_a_client_that_goes_before_its_body_is_read_is_no_error_of_the_server(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="acme_server")
+    connection = acme_application(server.context)()
+    connection.connection_made(Mock(spec=asyncio.Transport))
+    await asyncio.sleep(0)
+    connection.data_received(
+        f"POST {NEW_ORDER} HTTP/1.1\r\nHost: x\r\nContent-Type: application/jose+json\r\n"
+        "Content-Length: 20\r\n\r\n{".encode()
+    )
+    await asyncio.sleep(0)  # the request is being handled from the next turn of the loop on
+    connection.connection_lost(None)
+    await until(lambda: "request refused" in caplog.text or "unexpected" in caplog.text)
     assert "unexpected" not in caplog.text
 
 

@@ -144,6 +144,11 @@ async def test_another_expectation_is_refused_with_a_problem_document(server: Se
     assert b"miracles" not in answer.body
 
 
+async def test_a_header_without_an_expectation_expects_nothing(server: Server) -> None:
+    answer = await ask(server, f"GET {PROFILE}/directory", "Expect:")
+    assert (answer.interim, answer.status) == (b"", 200)
+
+
 def test_a_path_and_method_has_one_route() -> None:
     async def handler(_: Request, __: object) -> None: ...
 
