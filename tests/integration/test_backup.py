@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shlex
@@ -44,7 +45,7 @@ async def test_accounts_and_orders_come_back_and_their_clients_go_on(
         assert not installation.objects("acmeorders", team)
         run(installation, tmp_path, restore, "--include-orders", "--yes")
         programs.start()
-        programs.wait_until_ready()
+        await asyncio.to_thread(programs.wait_until_ready)  # meanwhile the client sees that its connections have ended
         (order,) = installation.objects("acmeorders", team)
         assert int(order["status"]["serialNumber"], 16) == before.leaf.serial_number
         after = await client.obtain(["kept.test"], installation.answerer.add)
