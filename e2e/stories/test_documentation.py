@@ -141,9 +141,7 @@ ONLY_SHOWN = {
     ".venv/bin/python -m e2e.load.schema --rounds 24 --orders 48 --trial no-rules --trial atomic --trial no-schema\n": (
         "test_schema.py runs it with less"
     ),
-    ".venv/bin/python -m e2e.load --compare step-ca,pebble\n": (
-        "test_peers.py and test_compare.py run its parts"
-    ),
+    ".venv/bin/python -m e2e.load --compare step-ca,pebble\n": ("test_peers.py and test_compare.py run its parts"),
     **dict.fromkeys(
         (
             ".venv/bin/python -m e2e.load --markdown --rows 0 --servers 0\n",
