@@ -133,12 +133,12 @@ def test_the_newest_proof_is_kept(orders: Index[ACMEOrder], authorizations: Auth
 def test_proofs_end_and_take_no_memory_then(
     orders: Index[ACMEOrder], authorizations: Authorizations, clock: Clock
 ) -> None:
-    many = named(proven(order(*(f"{number}.example.com" for number in range(50)))), "a")
+    many = named(proven(order(*(f"{number}.example.com" for number in range(500)))), "a")
     tracemalloc.start()
     try:
         orders.update(many, False)
         full = tracemalloc.get_traced_memory()[0]
-        assert len(authorizations) == 50
+        assert len(authorizations) == 500
         assert authorizations.holds(holder("0.example.com"), "a", 0)
         clock.now += LIFETIME
         assert authorizations.find(holder("0.example.com")) is None
